@@ -1,0 +1,236 @@
+"""What travels with a call by context: deadline, chain of attempts, request id and step, who asked for a report.
+
+All of it crosses `await`, worker threads of this library and nested guards; threads of others need
+`contextvars.copy_context().run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from resilient_faces._core.outcome import Call
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.events import Event, EventType
+from resilient_faces.faults import Fault
+
+__all__ = [
+    "ATTEMPTS",
+    "BUDGET",
+    "DEADLINE",
+    "LAST",
+    "RECORDER",
+    "LastOutcome",
+    "Link",
+    "Recorder",
+    "Report",
+    "RequestInfo",
+    "amplification",
+    "attach",
+    "current_attempt",
+    "event",
+    "last_outcome",
+    "remaining",
+    "report",
+    "request",
+    "wanted",
+]
+
+
+Link: TypeAlias = "tuple[int, Callable[..., object], Link | None]"
+"""One link in the chain of attempts: number of the attempt (from 2), guarded function, and the link of the guard
+further out. A tuple, because one is made for every retry. No link means the first attempt."""
+
+
+def amplification(link: Link | None) -> int:
+    """How many calls the innermost dependency sees at least for one call from outside."""
+    return 1 if link is None else link[0] * amplification(link[2])
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """Whose work this is, for events and logs."""
+
+    id: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a call went.
+
+    Attributes:
+        attempts: Calls made, the first included.
+        elapsed: Seconds from the start to the end of the call; for a report on an exception, from the end of the
+            first attempt, because nothing reads a clock while all is well.
+        faults: What the failed attempts came to, in order.
+        delays: Seconds waited before each further attempt.
+        outcome: `first_try`, `after_retry`, `degraded` or `failed`.
+        source: Which policy answered in the function's place; None if the function did.
+        stopped: Why no further attempt was made; empty after a success.
+    """
+
+    attempts: int = 1
+    elapsed: float = 0.0
+    faults: tuple[Fault, ...] = ()
+    delays: tuple[float, ...] = ()
+    outcome: str = "first_try"
+    source: str | None = None
+    stopped: str = ""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something other than the function answered."""
+        return self.source is not None
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects what policies do during one call that wants a report."""
+
+    function: object
+    attempts: int = 1
+    faults: list[Fault] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+    source: str | None = None
+    stopped: str = ""
+
+    def about(self, call: Call) -> bool:
+        """Whether this call is the one asked about, and not one that its function makes."""
+        function: object = call.function
+        while function is not None:
+            if function is self.function:
+                return True
+            function = getattr(function, "__wrapped__", None)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class LastOutcome:
+    """How the last call that did not simply succeed ended.
+
+    Attributes:
+        operation: Name of the guarded function.
+        source: Which policy answered; None if the function did, or the call failed.
+        degraded: Whether something other than the function answered.
+        fault: What went wrong last.
+    """
+
+    operation: str
+    source: str | None
+    degraded: bool
+    fault: Fault | None
+
+
+DEADLINE: Final[ContextVar[float | None]] = ContextVar("resilient_faces.deadline", default=None)
+ATTEMPTS: Final[ContextVar[Link | None]] = ContextVar("resilient_faces.attempts", default=None)
+BUDGET: Final[ContextVar[str | None]] = ContextVar("resilient_faces.budget", default=None)
+REQUEST: Final[ContextVar[RequestInfo]] = ContextVar("resilient_faces.request", default=RequestInfo("", ""))  # noqa: B039
+RECORDER: Final[ContextVar[Recorder | None]] = ContextVar("resilient_faces.recorder", default=None)
+LAST: Final[ContextVar[LastOutcome | None]] = ContextVar("resilient_faces.last", default=None)
+
+
+def remaining() -> float | None:
+    """Seconds until the deadline that covers this code, never below zero; None if there is none.
+
+    Hand it to whatever takes a time limit: a socket, a query, a client.
+    """
+    until = DEADLINE.get()
+    return None if until is None else max(0.0, until - RUNTIME.monotonic())
+
+
+def current_attempt() -> int:
+    """Number of the attempt that this code runs in, from 1."""
+    link = ATTEMPTS.get()
+    return 1 if link is None else link[0]
+
+
+def last_outcome() -> LastOutcome | None:
+    """How the last guarded call of this context ended that left the direct path; None if there was none.
+
+    A call that simply succeeds writes nothing, so ask right after a call whose answer may be degraded, or use
+    `call_with_report`, which speaks of exactly one call.
+    """
+    return LAST.get()
+
+
+@contextmanager
+def request(id: str, step: str = "") -> Iterator[RequestInfo]:
+    """Name the request, and the step of it, that the events and logs of this block belong to."""
+    info = RequestInfo(id, step)
+    token = REQUEST.set(info)
+    try:
+        yield info
+    finally:
+        REQUEST.reset(token)
+
+
+def event(
+    type: EventType,
+    *,
+    policy: str,
+    status: str,
+    name: str = "",
+    key: str = "",
+    operation: str = "",
+    fault: Fault | None = None,
+    attempt: int | None = None,
+    delay: float | None = None,
+    elapsed: float | None = None,
+    outcome: str = "",
+) -> Event:
+    """An event of this moment, with the request, step and chain of attempts that the context carries."""
+    info = REQUEST.get()
+    chain = ATTEMPTS.get()
+    return Event(
+        type=type,
+        at=RUNTIME.wall(),
+        t=RUNTIME.monotonic(),
+        request_id=info.id,
+        step=info.step or operation,
+        status=status,
+        error_code="" if fault is None else fault.code,
+        policy=policy,
+        name=name,
+        key=key,
+        operation=operation,
+        attempt=attempt,
+        parent=None if chain is None or chain[2] is None else chain[2][0],
+        delay=delay,
+        elapsed=elapsed,
+        kind="" if fault is None else fault.kind.value,
+        code="" if fault is None else fault.code,
+        executed="" if fault is None else fault.executed.value,
+        outcome=outcome,
+    )
+
+
+_MARK: Final = "__resilient_faces_report__"
+
+
+def attach(error: BaseException, what: Report) -> None:
+    """Leave a report on an error, for `report`; an error that takes no attributes goes without."""
+    try:
+        setattr(error, _MARK, what)
+    except (AttributeError, TypeError):
+        pass
+
+
+def report(error: BaseException) -> Report:
+    """How the call went that ended with this error: attempts, elapsed seconds, the chain of faults.
+
+    An error that no policy repeated has one attempt to tell of.
+    """
+    found = getattr(error, _MARK, None)
+    return found if isinstance(found, Report) else Report(outcome="failed")
+
+
+def wanted(call: Call) -> Recorder | None:
+    """The recorder that asked about this call, if any."""
+    recorder = RECORDER.get()
+    return recorder if recorder is not None and recorder.about(call) else None
+
+

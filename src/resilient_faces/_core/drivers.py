@@ -1,0 +1,162 @@
+"""The two drivers. Beside the direct path, the only code that calls, sleeps and awaits.
+
+Only a driver's frame lies under user code: policies are suspended while it runs, so a raised error's traceback holds no
+frame of a policy, and no outcome keeps the error that it describes alive.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from resilient_faces._core import workers
+from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Sleep, Tell, Unanswered
+from resilient_faces._core.outcome import Call, Outcome, Raised, Returned
+from resilient_faces._core.runtime import RUNTIME, running_asyncio
+from resilient_faces.errors import ResilienceWarning
+from resilient_faces.faults import Classification
+
+__all__ = ["run_async", "run_sync"]
+
+T = TypeVar("T")
+
+
+def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
+    """Carry out what a flow asks for, in this thread, and return what it decided."""
+    answer: object = None
+    send = flow.send
+    try:
+        while True:
+            request = send(answer)
+            if request is ATTEMPT:
+                answer = call.first
+                if answer is None:
+                    try:
+                        answer = Returned(call.function(*call.args, **call.kwargs))
+                    except Exception as error:
+                        answer = Raised(error, classify(error))
+                else:
+                    call.first = None
+                continue
+            answer = None
+            if type(request) is Sleep:
+                if request.seconds > 0.0:
+                    if running_asyncio():
+                        _warn_of_blocking(call)
+                    RUNTIME.sleep(request.seconds)
+            elif type(request) is CallOther:
+                try:
+                    answer = Returned(request.function(*request.args, **request.kwargs))
+                except Exception as error:
+                    answer = Raised(error, classify(error))
+            elif type(request) is Tell:
+                RUNTIME.tell(request.event)
+            elif type(request) is Ask:
+                answer = _ask(request)
+            else:
+                raise _unknown(request)
+    except StopIteration as stop:
+        return _result(stop)
+    finally:
+        flow.close()
+        answer = None
+
+
+async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
+    """As `run_sync`, in a task: attempts and other calls are awaited, sleeps are cancellable."""
+    answer: object = None
+    send = flow.send
+    try:
+        while True:
+            request = send(answer)
+            if request is ATTEMPT:
+                answer = call.first
+                if answer is None:
+                    try:
+                        answer = Returned(await call.function(*call.args, **call.kwargs))  # type: ignore[misc]
+                    except Exception as error:
+                        answer = Raised(error, classify(error))
+                else:
+                    call.first = None
+                continue
+            answer = None
+            if type(request) is Sleep:
+                await RUNTIME.asleep(request.seconds)
+            elif type(request) is CallOther:
+                try:
+                    value = request.function(*request.args, **request.kwargs)
+                    answer = Returned(await value if isinstance(value, Awaitable) else value)
+                    value = None
+                except Exception as error:
+                    answer = Raised(error, classify(error))
+            elif type(request) is Tell:
+                RUNTIME.tell(request.event)
+            elif type(request) is Ask:
+                answer = await _ask_async(request)
+            else:
+                raise _unknown(request)
+    except StopIteration as stop:
+        return _result(stop)
+    finally:
+        flow.close()
+        answer = None
+
+
+def _result(stop: StopIteration) -> T:
+    result: T = stop.value
+    return result
+
+
+def _unknown(request: object) -> TypeError:
+    return TypeError(
+        f"a flow must yield a request of resilient_faces.flows; got {type(request).__name__}. "
+        "Did a policy write `yield inner(call)` instead of `yield from inner(call)`?"
+    )
+
+
+# -- stores --------------------------------------------------------------------------------------------------------
+
+
+def _ask(request: Ask) -> object:
+    try:
+        if request.inline:
+            return request.operation(*request.args)
+        return workers.run(lambda: request.operation(*request.args), request.limit)
+    except Exception as error:
+        return Unanswered(type(error).__name__)
+
+
+async def _ask_async(request: Ask) -> object:
+    try:
+        if request.inline:
+            return request.operation(*request.args)
+        return await workers.run_async(lambda: request.operation(*request.args), request.limit)
+    except Exception as error:
+        return Unanswered(type(error).__name__)
+
+
+# -- a sync guard that would block an event loop -------------------------------------------------------------------
+
+_warned: set[str] = set()
+
+
+def _warn_of_blocking(call: Call) -> None:
+    """Once for each function: its sync guard sleeps inside a running event loop, which stops every other task."""
+    name = call.operation
+    if name in _warned:
+        return
+    _warned.add(name)
+    warnings.warn(
+        f"RF100 the sync guard of {name!r} sleeps inside a running event loop and stops every other task meanwhile. "
+        "Make the function `async def`, or call it through `asyncio.to_thread`.",
+        ResilienceWarning,
+        stacklevel=3,
+    )
+
+
+def forget_warnings() -> None:
+    """For tests: warn again."""
+    _warned.clear()
+
+

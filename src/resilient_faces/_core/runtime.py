@@ -1,0 +1,229 @@
+"""Clock, chance, sleep and listeners: the one door between the policies and the world, and a manual one for tests."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from resilient_faces.events import Event, Listener
+
+__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "logger_of", "on_fork", "running_asyncio"]
+
+SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
+
+_root: Final = logging.getLogger("resilient_faces")
+_root.addHandler(logging.NullHandler())
+_loggers: dict[str, logging.Logger] = {}
+
+
+def logger_of(policy: str) -> logging.Logger:
+    """The logger `resilient_faces.<policy>`."""
+    logger = _loggers.get(policy)
+    if logger is None:
+        logger = _loggers[policy] = logging.getLogger(f"resilient_faces.{policy}")
+    return logger
+
+
+def running_asyncio() -> bool:
+    """Whether this thread is inside a running asyncio event loop; asyncio is not imported to find out."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+class Runtime:
+    """One process's way to tell time, draw chances, wait and report. Its members can be swapped for a test.
+
+    Attributes:
+        monotonic: Seconds for what stays in this process.
+        wall: Seconds since the epoch, for state that machines share.
+        random: A draw from [0, 1).
+        sleep: Wait in a thread.
+        asleep: Wait in a task; also the one checkpoint when the seconds are zero.
+        listeners: Who hears every event.
+        log: The default listener, which writes to `logging`; None until the telemetry floor sets it.
+        stopping: Set by `shutdown()`: waits end at once and nothing is tried again.
+        retries: False switches all retries off.
+        attempts_cap: In test mode no retry makes more attempts than this; None outside of it.
+        delay_cap: In test mode no retry waits longer, in seconds; None outside of it.
+    """
+
+    __slots__ = (
+        "attempts_cap",
+        "asleep",
+        "delay_cap",
+        "listeners",
+        "log",
+        "monotonic",
+        "random",
+        "retries",
+        "sleep",
+        "stopping",
+        "wall",
+    )
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = time.time
+        self.random: Callable[[], float] = random.Random().random
+        self.sleep: Callable[[float], None] = self._sleep
+        self.asleep: Callable[[float], Awaitable[None]] = self._asleep
+        self.listeners: tuple[Listener, ...] = ()
+        self.log: Listener | None = None
+        self.stopping = threading.Event()
+        self.retries = True
+        self.attempts_cap: int | None = None
+        self.delay_cap: float | None = None
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0.0:
+            self.stopping.wait(seconds)
+
+    async def _asleep(self, seconds: float) -> None:
+        if running_asyncio():
+            import asyncio
+
+            pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        else:
+            import anyio
+
+            pause = anyio.sleep
+        if seconds <= SLICE:
+            await pause(seconds)
+            return
+        until = time.monotonic() + seconds
+        while not self.stopping.is_set():
+            left = until - time.monotonic()
+            if left <= 0.0:
+                break
+            await pause(min(left, SLICE))
+
+    def heard(self, level: int, policy: str) -> bool:
+        """Whether anybody would hear an event of this logging level; if not, it need not be built."""
+        return bool(self.listeners) or logger_of(policy).isEnabledFor(level)
+
+    def tell(self, event: Event) -> None:
+        """Hand the event to the default listener and to everybody else. A listener that raises cannot break a call."""
+        for listener in self.listeners if self.log is None else (self.log, *self.listeners):
+            try:
+                listener(event)
+            except Exception as error:  # a listener's fault is the listener's; the call goes on
+                _root.debug("listener %s raised %s", type(listener).__name__, type(error).__name__)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener; the answer takes it away again."""
+        self.listeners = (*self.listeners, listener)
+
+        def stop() -> None:
+            self.listeners = tuple(one for one in self.listeners if one is not listener)
+
+        return stop
+
+    def reseed(self) -> None:
+        """Draw from a fresh source: a forked child must not repeat its parent's chances."""
+        self.random = random.Random().random
+
+
+RUNTIME: Final = Runtime()
+
+
+class Forkable(Protocol):
+    """Something with locks or permits that a forked child must renew."""
+
+    def after_fork(self) -> None: ...
+
+
+_forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def on_fork(thing: Forkable) -> None:
+    """Have `thing.after_fork()` called in each forked child."""
+    _forkables.add(thing)
+
+
+def _in_child() -> None:
+    if RUNTIME.random.__self__.__class__ is random.Random:  # type: ignore[attr-defined]
+        RUNTIME.reseed()
+    stopping = RUNTIME.stopping.is_set()
+    RUNTIME.stopping = threading.Event()  # its lock may have been held when the process forked
+    if stopping:
+        RUNTIME.stopping.set()
+    for thing in list(_forkables):
+        thing.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+class ManualRuntime:
+    """A clock that moves when told to, sleeps that only move it, and chances that are set beforehand.
+
+    Attributes:
+        now: The monotonic time, in seconds.
+        epoch: Wall-clock time at monotonic zero, in seconds since the epoch.
+        slept: Every wait so far, in seconds, in order.
+        chance: What `random` answers: a number from [0, 1), or a function that draws one.
+    """
+
+    def __init__(self, now: float = 1000.0, epoch: float = 1_700_000_000.0, chance: float = 0.5) -> None:
+        self.now = now
+        self.epoch = epoch
+        self.slept: list[float] = []
+        self.chance: float | Callable[[], float] = chance
+        self.on_sleep: Callable[[float], None] | None = None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.epoch + self.now
+
+    def random(self) -> float:
+        return self.chance() if callable(self.chance) else self.chance
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self.now += seconds
+
+    def _wait(self, seconds: float) -> None:
+        if RUNTIME.stopping.is_set():
+            return
+        self.slept.append(seconds)
+        self.now += seconds
+        if self.on_sleep is not None:
+            self.on_sleep(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        """Waiting is letting time pass."""
+        self._wait(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        """Waiting is letting time pass, with one checkpoint so that other tasks get their turn."""
+        self._wait(seconds)
+        if running_asyncio():
+            import asyncio
+
+            await asyncio.sleep(0)
+        else:
+            import anyio
+
+            await anyio.sleep(0)
+
+    @contextmanager
+    def installed(self) -> Iterator[ManualRuntime]:
+        """Be the process's runtime inside the `with` block."""
+        before = (RUNTIME.monotonic, RUNTIME.wall, RUNTIME.random, RUNTIME.sleep, RUNTIME.asleep)
+        RUNTIME.monotonic, RUNTIME.wall, RUNTIME.random = self.monotonic, self.wall, self.random
+        RUNTIME.sleep, RUNTIME.asleep = self.sleep, self.asleep
+        try:
+            yield self
+        finally:
+            RUNTIME.monotonic, RUNTIME.wall, RUNTIME.random, RUNTIME.sleep, RUNTIME.asleep = before
