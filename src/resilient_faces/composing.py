@@ -1,0 +1,866 @@
+"""Policies put together: `guard(a, b, c)`, first named outermost, and the decorator that every policy is by itself.
+
+A guard is planned once. Policies that decide after the fact (retry, breaker, fallback) form *segments*, which run on
+the direct path as long as calls succeed. Policies that must stand around a call (timeout, deadline, bulkhead, limiter)
+are *joints* between segments: `guard(a, T, b)(f)` is `guard(a)(T.around(guard(b)(f)))`. A segment has one circuit at
+most, so a second circuit starts another segment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from types import CodeType, FunctionType, MethodType, TracebackType
+from typing import TYPE_CHECKING, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
+
+from resilient_faces._core.context import RECORDER, Recorder, Report, attach, report
+from resilient_faces._core.deadline import under_deadline
+from resilient_faces._core.direct import GUARDED_CODES, Segment, close
+from resilient_faces._core.effects import Inner, Policy, Target, Value, innermost
+from resilient_faces._core.options import Checks
+from resilient_faces._core.outcome import Gate, name_of
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.errors import DecorationError, OptionError, ResilienceWarning, UnknownOptionError
+from resilient_faces.faults import Classification, classify
+
+if TYPE_CHECKING:
+    from typing_extensions import Concatenate
+
+__all__ = [
+    "RULES",
+    "Admission",
+    "AsyncGuarded",
+    "Decorator",
+    "Guard",
+    "Guarded",
+    "Joint",
+    "OrderRule",
+    "guard",
+]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+
+
+# -- what a guarded function looks like ----------------------------------------------------------------------------
+
+
+class Guarded(Protocol[P, R_co]):
+    """A guarded function: called like the one inside, with two more ways to call it."""
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Target
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Guarded[P, R_co]: ...
+    @overload
+    def __get__(self: Guarded[Concatenate[S, Q], R], instance: S, owner: type | None = None, /) -> Callable[Q, R]: ...
+
+    def call_with_report(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R_co, Report]:
+        """The value and how the call went; an error that comes out carries its report, see `report`."""
+
+    def with_options(self, **options: object) -> Guarded[P, R_co]:
+        """The same function with other options for its `Retry`, for one call or many."""
+
+
+class AsyncGuarded(Protocol[P, R_co]):
+    """As `Guarded`, for a coroutine function."""
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Target
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Value, Value, R_co]: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> AsyncGuarded[P, R_co]: ...
+    @overload
+    def __get__(
+        self: AsyncGuarded[Concatenate[S, Q], R], instance: S, owner: type | None = None, /
+    ) -> Callable[Q, Coroutine[Value, Value, R]]: ...
+
+    def call_with_report(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Value, Value, tuple[R_co, Report]]:
+        """The value and how the call went; an error that comes out carries its report, see `report`."""
+
+    def with_options(self, **options: object) -> AsyncGuarded[P, R_co]:
+        """The same function with other options for its `Retry`, for one call or many."""
+
+
+# -- what policies may offer beside `flow` -------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Joint(Protocol):
+    """A policy that stands around the call instead of deciding after it."""
+
+    def around(self, function: Target, asynchronous: bool) -> Target:
+        """The function with this policy around it."""
+
+
+@runtime_checkable
+class Circuited(Protocol):
+    """A policy with a circuit for the direct path to read."""
+
+    timed: bool
+
+    def gate(self, function: Target) -> Gate:
+        """The one circuit, which takes this function's name if it has none yet."""
+
+    def keyed(self, function: Target) -> Keyed | None:
+        """How circuits are chosen for this function; None if there is one for all calls."""
+
+
+class Keyed(Protocol):
+    """Chooses the circuit of a call."""
+
+    def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object: ...
+
+    def live(self, key: object) -> Gate | None:
+        """The key's circuit, if it is there already."""
+
+    def gate_of(self, key: object, args: tuple[object, ...]) -> Gate:
+        """The key's circuit, made if need be."""
+
+
+@runtime_checkable
+class Admission(Protocol):
+    """A policy that lets a block of code in or not, so that it works in a `with` statement."""
+
+    def enter(self) -> object:
+        """Let in, or raise; the answer goes to `leave`."""
+
+    async def aenter(self) -> object:
+        """As `enter`, waiting without blocking the event loop."""
+
+    def leave(self, entry: object, error: BaseException | None) -> None:
+        """The block has ended."""
+
+
+# -- the decorator -------------------------------------------------------------------------------------------------
+
+
+class Decorator(Generic[T_co]):
+    """What a policy and a guard can do: decorate, call, be a `with` block.
+
+    The type parameter is what else a guarded function may return: nothing for most policies, the fallback's value for
+    a fallback.
+    """
+
+    __slots__ = ("_guard",)
+
+    def as_guard(self) -> Guard[T_co]:
+        """This policy as a guard of its own."""
+        try:
+            found: Guard[T_co] = self._guard
+        except AttributeError:
+            found = Guard((self,))  # type: ignore[arg-type]
+            object.__setattr__(self, "_guard", found)
+        return found
+
+    @overload
+    def __call__(self, function: classmethod[S, P, R], /) -> classmethod[S, P, R | T_co]: ...
+    @overload
+    def __call__(self, function: staticmethod[P, R], /) -> staticmethod[P, R | T_co]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Value, Value, R]], /) -> AsyncGuarded[P, R | T_co]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Guarded[P, R | T_co]: ...
+    def __call__(self, function: Target, /) -> Value:
+        """Guard a function, coroutine function, method, classmethod, staticmethod or callable object."""
+        return self.as_guard().decorate(function)
+
+    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | T_co:
+        """Call a function under this policy, without decorating it."""
+        closure = self.as_guard().closure(function, asynchronous=False)
+        result: R = closure(*args, **kwargs)
+        return result
+
+    async def acall(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R | T_co:
+        """Call a coroutine function under this policy, without decorating it."""
+        closure = self.as_guard().closure(function, asynchronous=True)
+        result: R = await closure(*args, **kwargs)
+        return result
+
+    def describe(self) -> str:
+        """The policies, outermost first, with the options that differ from their defaults, and how a call runs."""
+        return self.as_guard().description()
+
+    def __enter__(self) -> None:
+        guarding = self.as_guard()
+        entries: list[tuple[Admission, object]] = []
+        try:
+            for policy in guarding.admissions():
+                entries.append((policy, policy.enter()))
+        except BaseException as error:
+            _leave(entries, error)
+            raise
+        _ENTERED.set((entries, _ENTERED.get()))
+
+    async def __aenter__(self) -> None:
+        guarding = self.as_guard()
+        entries: list[tuple[Admission, object]] = []
+        try:
+            for policy in guarding.admissions():
+                entries.append((policy, await policy.aenter()))
+        except BaseException as error:
+            _leave(entries, error)
+            raise
+        _ENTERED.set((entries, _ENTERED.get()))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        entered = _ENTERED.get()
+        assert entered is not None, "left a block that was never entered"
+        entries, outer = entered
+        _ENTERED.set(outer)
+        _leave(entries, error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+_Entered: TypeAlias = "tuple[list[tuple[Admission, object]], _Entered | None]"
+_ENTERED: Final[ContextVar[_Entered | None]] = ContextVar("resilient_faces.entered", default=None)
+"""The blocks that this context is in, innermost first: an object that many tasks share keeps nothing of its own."""
+
+
+def _leave(entries: list[tuple[Admission, object]], error: BaseException | None) -> None:
+    while entries:
+        policy, entry = entries.pop()
+        policy.leave(entry, error)
+
+
+class _Bound:
+    """What a guarded function remembers: the function inside and the guard around it."""
+
+    __slots__ = ("guard", "target")
+
+    def __init__(self, target: Target, guarding: Guard[object]) -> None:
+        self.target = target
+        self.guard = guarding
+
+    def call_with_report(self, *args: object, **kwargs: object) -> Value:
+        """The value and how the call went, or a coroutine of both."""
+        closure = self.guard.decorate(self.target)
+        return (_reported_async if is_async(self.target) else _reported_sync)(self.target, closure, args, kwargs)
+
+    def with_options(self, **options: object) -> Value:
+        """The same function under a guard whose `Retry` has other options."""
+        return self.guard.with_options(**options).decorate(self.target)
+
+
+def _reported_sync(
+    target: Target, closure: Target, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[object, Report]:
+    recorder = Recorder(target)
+    token = RECORDER.set(recorder)
+    began = RUNTIME.monotonic()
+    try:
+        value = closure(*args, **kwargs)
+    except Exception as error:
+        _report_on(error, recorder, began)
+        raise
+    finally:
+        RECORDER.reset(token)
+    return value, _report_of(recorder, began)
+
+
+async def _reported_async(
+    target: Target, closure: Target, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[object, Report]:
+    recorder = Recorder(target)
+    token = RECORDER.set(recorder)
+    began = RUNTIME.monotonic()
+    try:
+        value = await closure(*args, **kwargs)
+    except Exception as error:
+        _report_on(error, recorder, began)
+        raise
+    finally:
+        RECORDER.reset(token)
+    return value, _report_of(recorder, began)
+
+
+def _report_of(recorder: Recorder, began: float) -> Report:
+    outcome = "degraded" if recorder.source is not None else "first_try" if recorder.attempts == 1 else "after_retry"
+    return Report(
+        recorder.attempts,
+        RUNTIME.monotonic() - began,
+        tuple(recorder.faults),
+        tuple(recorder.delays),
+        outcome,
+        recorder.source,
+        recorder.stopped,
+    )
+
+
+def _report_on(error: Exception, recorder: Recorder, began: float) -> None:
+    faults = recorder.faults or list(report(error).faults)
+    attach(error, dataclasses.replace(_report_of(recorder, began), outcome="failed", faults=tuple(faults)))
+
+
+# -- the guard -----------------------------------------------------------------------------------------------------
+
+
+class Guard(Decorator[T_co]):
+    """Several policies as one, first named outermost. Made by `guard(...)`.
+
+    Attributes:
+        policies: The policies, outermost first.
+    """
+
+    __slots__ = ("_layers", "classification", "policies")
+
+    def __init__(self, policies: Sequence[Policy], classification: Classification | None = None) -> None:
+        self.policies = tuple(policies)
+        self.classification = _one_classification(self.policies, classification)
+        self._layers = _plan(self)
+
+    def as_guard(self) -> Guard[T_co]:
+        return self
+
+    def admissions(self) -> list[Admission]:
+        """The policies as admissions to a block.
+
+        Raises:
+            DecorationError: One of them must be able to run the block again, or to answer in its place.
+        """
+        for policy in self.policies:
+            if not isinstance(policy, Admission):
+                raise DecorationError(
+                    f"{type(policy).__name__} cannot guard a `with` block, which runs exactly once. "
+                    "Put the block into a function and decorate that, or use call(function)."
+                )
+        return list(self.policies)  # type: ignore[arg-type]
+
+    def decorate(self, function: object) -> Value:
+        """The guarded form of whatever `function` is; see `Decorator.__call__`."""
+        if isinstance(function, (classmethod, staticmethod)):
+            return type(function)(self.decorate(function.__func__))
+        bound = _bound(function)
+        if bound is not None:
+            # Decorated before: one wrapper over the function inside, not a wrapper over a wrapper.
+            whole = Guard((*self.policies, *bound.guard.policies), self.classification or bound.guard.classification)
+            return whole.decorate(bound.target)
+        target = _checked_target(function)
+        closure = self.closure(target, is_async(target))
+        if not isinstance(target, (FunctionType, MethodType)):
+            return _proxy(target, closure, self)
+        remember = _Bound(target, self)
+        if not isinstance(closure, FunctionType):
+            raise DecorationError(f"{type(self.policies[0]).__name__}.around must return a function; got {closure!r}.")
+        _CODES.add(closure.__code__)
+        marks = closure.__dict__
+        marks["call_with_report"] = remember.call_with_report
+        marks["with_options"] = remember.with_options
+        return closure
+
+    def closure(self, target: Target, asynchronous: bool) -> Target:
+        """The function with all layers around it, innermost first."""
+        function = target
+        for layer in reversed(self._layers):
+            function = layer.around(function, target, asynchronous)
+        return function
+
+    def with_options(self, **options: object) -> Guard[T_co]:
+        """This guard with other options for its `Retry`.
+
+        Raises:
+            UnknownOptionError: No policy here is a retry, or it has no such option.
+        """
+        replaced = tuple(
+            dataclasses.replace(policy, **options) if getattr(policy, "role", "") == "retry" else policy  # type: ignore[type-var]
+            for policy in self.policies
+        )
+        if replaced == self.policies and not any(getattr(p, "role", "") == "retry" for p in self.policies):
+            raise UnknownOptionError(
+                f"with_options sets options of Retry, and this guard has none; got {', '.join(options)}. "
+                "Add a retry(...) to the guard."
+            )
+        return Guard(replaced, self.classification)
+
+    def description(self) -> str:
+        lines = [f"guard of {len(self.policies)} policies, outermost first:"]
+        lines += [f"  {number}. {_described(policy)}" for number, policy in enumerate(self.policies, 1)]
+        lines.append("how a call runs, from outside in:")
+        lines += [f"  - {layer.describe()}" for layer in self._layers]
+        broken = broken_rules(self.policies)
+        lines += [f"questionable: {rule.id} {rule.says}" for rule in broken]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"guard({', '.join(repr(policy) for policy in self.policies)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Guard, (self.policies, self.classification)
+
+
+_CODES: Final[set[CodeType]] = set(GUARDED_CODES)
+"""Code objects of the closures that carry our record. `functools.wraps` copies the record to foreign wrappers, so it
+counts only on a function that runs one of these."""
+
+
+def _bound(function: object) -> _Bound | None:
+    """What a guarded function remembers; None for any other."""
+    if isinstance(function, FunctionType) and function.__code__ in _CODES:
+        method = function.__dict__.get("call_with_report")
+        if isinstance(method, MethodType) and isinstance(method.__self__, _Bound):
+            return method.__self__
+    found = getattr(type(function), "_resilient_faces_bound", None)
+    return None if found is None else found(function)
+
+
+def is_async(function: object) -> bool:
+    """Whether calling this gives a coroutine to await."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+
+
+def _checked_target(function: object) -> Target:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        kind = "an async generator" if inspect.isasyncgenfunction(function) else "a generator"
+        raise DecorationError(
+            f"{name_of(function)} is {kind}: what fails in it fails between the items, where no guard can see it, and "
+            "starting it again would repeat items. Guard the function that fetches one item or page, and call that "
+            "from the generator."
+        )
+    if isinstance(function, property):
+        raise DecorationError("a property cannot be guarded. Guard its getter: put @property above the guard.")
+    if isinstance(function, type):
+        raise DecorationError(
+            f"{function.__qualname__} is a class: guard its methods, or a function that makes the object."
+        )
+    if inspect.iscoroutine(function):
+        function.close()
+        raise DecorationError("got a coroutine, which can be awaited only once. Guard the coroutine function itself.")
+    if not callable(function):
+        raise DecorationError(f"only what can be called can be guarded; got {type(function).__name__}.")
+    return function
+
+
+def _one_classification(policies: tuple[Policy, ...], given: Classification | None) -> Classification | None:
+    """The classification of the whole guard: every policy must read the same one."""
+    found = [given] if given is not None else []
+    for policy in policies:
+        own = getattr(policy, "classify", None)
+        if own is not None and own not in found:
+            found.append(own)
+    if len(found) > 1:
+        raise OptionError(
+            "guard.classify must be one classification for all policies, so that retry, breaker and fallback agree; "
+            f"got {len(found)} different ones. Join them with first_match(a, b) and give that to guard(classify=...)."
+        )
+    if not found:
+        return None
+    return found[0] if isinstance(found[0], Classification) else Classification(found[0])
+
+
+# -- layers --------------------------------------------------------------------------------------------------------
+
+
+class _Layer(Protocol):
+    def around(self, function: Target, target: Target, asynchronous: bool) -> Target: ...
+    def describe(self) -> str: ...
+
+
+class _JointLayer:
+    """A policy that stands around the call."""
+
+    __slots__ = ("policy",)
+
+    def __init__(self, policy: Joint) -> None:
+        self.policy = policy
+
+    def around(self, function: Target, target: Target, asynchronous: bool) -> Target:
+        return self.policy.around(function, asynchronous)
+
+    def describe(self) -> str:
+        return f"around the call: {type(self.policy).__name__}"
+
+
+class _DeadlineLayer:
+    """The deadline that a retry with `max_elapsed` brings."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def around(self, function: Target, target: Target, asynchronous: bool) -> Target:
+        return under_deadline(function, self.seconds, asynchronous)
+
+    def describe(self) -> str:
+        return f"around the call: a deadline of {self.seconds:g} s"
+
+
+class _SegmentLayer:
+    """Policies that share a chain of flows and one circuit at most."""
+
+    __slots__ = ("_circuited", "_policies", "_segment")
+
+    def __init__(self, policies: Sequence[Policy], owner: Guard[object]) -> None:
+        self._policies = tuple(policies)
+        self._circuited: Circuited | None = next((p for p in policies if isinstance(p, Circuited)), None)
+        chain: Inner = innermost
+        for policy in reversed(self._policies):
+            chain = functools.partial(policy.flow, chain)
+        at = len(self._policies)
+        if self._circuited is not None:
+            at = next(i for i, p in enumerate(self._policies) if p is self._circuited)
+        self._segment = Segment(
+            start=chain,
+            classify=owner.classification or classify,
+            examine=_examiner(self._policies),
+            answered=any(policy.answers for policy in self._policies[:at]),
+            quiet=all(policy.quiet for policy in self._policies),
+        )
+
+    def around(self, function: Target, target: Target, asynchronous: bool) -> Target:
+        policy = self._circuited
+        if policy is None:
+            return close(function, self._segment, None, False, asynchronous)
+        keyed = policy.keyed(target)
+        if keyed is None:
+            return close(function, self._segment, policy.gate(target), policy.timed, asynchronous)
+        return _by_key(function, self._segment, keyed, policy.timed, asynchronous)
+
+    def describe(self) -> str:
+        names = ", ".join(type(policy).__name__ for policy in self._policies)
+        loud = [type(policy).__name__ for policy in self._policies if not policy.quiet]
+        how = f"as a flow, because {', '.join(loud)} must know of every call" if loud else "on the direct path"
+        return f"{names}: {how}"
+
+
+def _examiner(policies: tuple[Policy, ...]) -> Callable[[object], bool] | None:
+    """True for a returned value that some policy takes for a fault; None if nobody looks."""
+    looking = [policy.examine for policy in policies if getattr(policy, "looks_at_results", False)]  # type: ignore[attr-defined]
+    if not looking:
+        return None
+    return looking[0] if len(looking) == 1 else lambda value: any(look(value) for look in looking)
+
+
+def _by_key(function: Target, segment: Segment, keyed: Keyed, timed: bool, asynchronous: bool) -> Target:
+    """Chooses the circuit of each call and goes on with the closure for that circuit."""
+    variants: dict[object, tuple[Gate, Target]] = {}
+
+    def renew(key: object, args: tuple[object, ...]) -> Target:
+        for old in [old for old, (gate, _) in variants.items() if keyed.live(old) is not gate]:
+            variants.pop(old, None)
+        gate = keyed.gate_of(key, args)
+        variant = close(function, segment, gate, timed, asynchronous)
+        variants[key] = (gate, variant)
+        return variant
+
+    def variant_of(args: tuple[object, ...], kwargs: dict[str, object]) -> Target:
+        key = keyed.key_of(args, kwargs)
+        found = variants.get(key)
+        return found[1] if found is not None and keyed.live(key) is found[0] else renew(key, args)
+
+    if asynchronous:
+
+        @functools.wraps(function)
+        async def guarded_async(*args: object, **kwargs: object) -> object:
+            return await variant_of(args, kwargs)(*args, **kwargs)
+
+        return guarded_async
+
+    @functools.wraps(function)
+    def guarded(*args: object, **kwargs: object) -> object:
+        return variant_of(args, kwargs)(*args, **kwargs)
+
+    return guarded
+
+
+def _plan(owner: Guard[object]) -> tuple[_Layer, ...]:
+    """The layers of a guard, outermost first."""
+    layers: list[_Layer] = []
+    run: list[Policy] = []
+    circuits = 0
+
+    def cut() -> None:
+        nonlocal circuits
+        if run:
+            layers.append(_SegmentLayer(run, owner))
+            run.clear()
+            circuits = 0
+
+    for policy in owner.policies:
+        if isinstance(policy, Joint):
+            cut()
+            layers.append(_JointLayer(policy))
+            continue
+        limit = getattr(policy, "time_limit", None)
+        if limit is not None:
+            cut()
+            layers.append(_DeadlineLayer(limit))
+        if isinstance(policy, Circuited):
+            if circuits:
+                cut()
+            circuits += 1
+        run.append(policy)
+    cut()
+    return tuple(layers)
+
+
+# -- callable objects ----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _proxy_class() -> type:
+    """The one layer of wrapt, made when first needed: an object that looks like the callable inside and is guarded."""
+    import wrapt
+
+    class GuardedObject(wrapt.ObjectProxy):  # type: ignore[misc]
+        """A callable object under a guard."""
+
+        def __init__(self, target: Target, closure: Target, bound: _Bound) -> None:
+            super().__init__(target)
+            self._self_closure = closure
+            self._self_bound = bound
+
+        def __call__(self, /, *args: object, **kwargs: object) -> object:
+            return self._self_closure(*args, **kwargs)
+
+        def call_with_report(self, /, *args: object, **kwargs: object) -> Value:
+            return self._self_bound.call_with_report(*args, **kwargs)
+
+        def with_options(self, **options: object) -> Value:
+            return self._self_bound.with_options(**options)
+
+        def _resilient_faces_bound(self) -> _Bound:
+            bound: _Bound = self._self_bound
+            return bound
+
+        def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+            return _guarded_again, (self._self_bound.guard, self.__wrapped__)
+
+    return GuardedObject
+
+
+def _proxy(target: Target, closure: Target, guarding: Guard[object]) -> Value:
+    return _proxy_class()(target, closure, _Bound(target, guarding))
+
+
+def _guarded_again(guarding: Guard[object], target: Target) -> Value:
+    """What unpickling a guarded object calls."""
+    return guarding.decorate(target)
+
+
+# -- orders worth a second look ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OrderRule:
+    """One questionable order of policies.
+
+    Attributes:
+        id: Stable, for silencing and for dashboards.
+        says: What happens in this order, and what to do.
+        broken: True for policies, outermost first, in this order.
+    """
+
+    id: str
+    says: str
+    broken: Callable[[Sequence[Policy]], bool]
+
+
+def _roles(policies: Sequence[Policy]) -> list[str]:
+    return [getattr(policy, "role", "") for policy in policies]
+
+
+def _before(outer: str, inner: str) -> Callable[[Sequence[Policy]], bool]:
+    def broken(policies: Sequence[Policy]) -> bool:
+        roles = _roles(policies)
+        return any(role == outer and inner in roles[i + 1 :] for i, role in enumerate(roles))
+
+    return broken
+
+
+def _answering_inside_retry(policies: Sequence[Policy]) -> bool:
+    roles = _roles(policies)
+    return any(role == "retry" and any(p.answers for p in policies[i + 1 :]) for i, role in enumerate(roles))
+
+
+def _attempts_outlast_deadline(policies: Sequence[Policy]) -> bool:
+    for i, outer in enumerate(policies):
+        limit = getattr(outer, "time_limit", None) or getattr(outer, "seconds", None)
+        if not isinstance(limit, (int, float)) or getattr(outer, "role", "") not in ("deadline", "timeout", "retry"):
+            continue
+        start = i if getattr(outer, "role", "") == "retry" else i + 1
+        for j in range(start, len(policies)):
+            if getattr(policies[j], "role", "") != "retry":
+                continue
+            attempts = getattr(policies[j], "attempts", 1)
+            each = [getattr(p, "seconds", None) for p in policies[j + 1 :] if getattr(p, "role", "") == "timeout"]
+            if any(isinstance(one, (int, float)) and attempts != float("inf") and attempts * one > limit for one in each):
+                return True
+    return False
+
+
+def _wildcard(policies: Sequence[Policy]) -> bool:
+    return any(
+        getattr(policy, "role", "") == "retry" and getattr(policy, "on", None) in (Exception, BaseException)
+        for policy in policies
+    )
+
+
+RULES: Final = (
+    OrderRule(
+        "RF001",
+        "a breaker outside a retry sees one failure for all attempts together and does not stop them half-way; "
+        "name the retry first: guard(retry(...), circuit_breaker(...)).",
+        _before("breaker", "retry"),
+    ),
+    OrderRule(
+        "RF002",
+        "a fallback inside a retry answers before the retry sees the error, so nothing is ever retried; "
+        "name the fallback first.",
+        _answering_inside_retry,
+    ),
+    OrderRule(
+        "RF003",
+        "attempts x timeout is longer than the deadline around them, so the last attempts never get their time; "
+        "make fewer attempts, shorter timeouts or a longer deadline.",
+        _attempts_outlast_deadline,
+    ),
+    OrderRule(
+        "RF004",
+        "a retry on every Exception repeats answers of the business, such as a declined card or a missing row; "
+        "leave `on` out, or name what may pass.",
+        _wildcard,
+    ),
+    OrderRule(
+        "RF005",
+        "two retries multiply: the inner one makes all its attempts for each attempt of the outer; keep one.",
+        _before("retry", "retry"),
+    ),
+    OrderRule(
+        "RF006",
+        "a retry inside a bulkhead holds its place while it waits; name the retry first.",
+        _before("bulkhead", "retry"),
+    ),
+    OrderRule(
+        "RF007",
+        "a limiter outside a retry paces first attempts only, and every further one goes unpaced; "
+        "name the retry first.",
+        _before("limiter", "retry"),
+    ),
+)
+"""The questionable orders, as data: `guard` warns of them, and `docs/reference/rules.md` is made from them."""
+
+
+def broken_rules(policies: Sequence[Policy]) -> list[OrderRule]:
+    """The rules that this order of policies breaks."""
+    return [rule for rule in RULES if rule.broken(policies)]
+
+
+def _described(policy: Policy) -> str:
+    """The policy with the options that differ from their defaults."""
+    shown: list[str] = []
+    if dataclasses.is_dataclass(policy):
+        for field in dataclasses.fields(policy):
+            if not field.init:
+                continue
+            value = getattr(policy, field.name)
+            if value is not field.default and value != field.default:
+                shown.append(f"{field.name}={name_of(value) if inspect.isfunction(value) else repr(value)}")
+    return f"{type(policy).__name__}({', '.join(shown)})"
+
+
+
+@overload
+def guard(a: Decorator[A], /, *, classify: Classification | None = ..., accept: Sequence[str] = ...) -> Guard[A]: ...
+@overload
+def guard(
+    a: Decorator[A], b: Decorator[B], /, *, classify: Classification | None = ..., accept: Sequence[str] = ...
+) -> Guard[A | B]: ...
+@overload
+def guard(
+    a: Decorator[A],
+    b: Decorator[B],
+    c: Decorator[C],
+    /,
+    *,
+    classify: Classification | None = ...,
+    accept: Sequence[str] = ...,
+) -> Guard[A | B | C]: ...
+@overload
+def guard(
+    a: Decorator[A],
+    b: Decorator[B],
+    c: Decorator[C],
+    d: Decorator[D],
+    /,
+    *,
+    classify: Classification | None = ...,
+    accept: Sequence[str] = ...,
+) -> Guard[A | B | C | D]: ...
+@overload
+def guard(
+    a: Decorator[A],
+    b: Decorator[B],
+    c: Decorator[C],
+    d: Decorator[D],
+    e: Decorator[E],
+    /,
+    *more: Decorator[F],
+    classify: Classification | None = ...,
+    accept: Sequence[str] = ...,
+) -> Guard[A | B | C | D | E | F]: ...
+@overload
+def guard(
+    *policies: Decorator[A] | Policy, classify: Classification | None = ..., accept: Sequence[str] = ...
+) -> Guard[A]: ...
+def guard(
+    *policies: Decorator[Value] | Policy, classify: Classification | None = None, accept: Sequence[str] = ()
+) -> Guard[Value]:
+    """Several policies as one, first named outermost.
+
+    Args:
+        policies: Policies, and guards, whose policies are taken in their place.
+        classify: The one classification that all of them read; needed only if it is not the default.
+        accept: Ids of order rules to keep quiet about, such as `RF001`.
+
+    Raises:
+        OptionError: No policies, or something that is none.
+
+    Warns:
+        ResilienceWarning: The order is questionable; the message starts with the rule's id.
+    """
+    flat: list[Policy] = []
+    checks = Checks("guard")
+    if not policies:
+        checks.that(False, "policies", "at least one policy", (), "For example guard(retry(), circuit_breaker('db')).")
+    for number, policy in enumerate(policies, 1):
+        if isinstance(policy, Guard):
+            flat.extend(policy.policies)
+        elif isinstance(policy, type) or not (hasattr(policy, "flow") or hasattr(policy, "around")):
+            cure = "Mind the brackets." if isinstance(policy, type) or callable(policy) else ""
+            checks.that(False, f"policies[{number - 1}]", "a policy", policy, cure)
+        else:
+            flat.append(policy)  # type: ignore[arg-type]
+    known = {rule.id for rule in RULES}
+    for id in accept:
+        checks.that(id in known, "accept", f"ids of rules ({', '.join(sorted(known))})", id)
+    checks.done()
+    for rule in broken_rules(flat):
+        if rule.id not in accept:
+            warnings.warn(f"{rule.id} {rule.says}", ResilienceWarning, stacklevel=2)
+    return Guard(flat, classify)
