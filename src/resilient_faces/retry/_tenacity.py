@@ -1,0 +1,113 @@
+"""tenacity both ways: its stop, wait and retry strategies inside our `Retry`, and ours inside its `Retrying`.
+
+The one module that knows tenacity. It needs no import of it: who hands us a strategy has imported tenacity already, and
+ours are plain callables. Strategies are asked through a slotted
+look-alike of its call state; building tenacity's own costs five times as much (docs/explanation/execution-model.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from resilient_faces._core.outcome import Call, Outcome, Returned
+from resilient_faces._core.runtime import RUNTIME
+
+__all__ = ["Strategies", "is_strategy"]
+
+
+def is_strategy(thing: object) -> bool:
+    """Whether this is one of tenacity's strategy objects, or a user's subclass of one. Imports nothing."""
+    return any(base.__module__.partition(".")[0] == "tenacity" for base in type(thing).__mro__)
+
+
+class _Future:
+    """What strategies read of the last outcome."""
+
+    __slots__ = ("_outcome", "attempt_number")
+
+    def __init__(self, outcome: Outcome, attempt_number: int) -> None:
+        self._outcome = outcome
+        self.attempt_number = attempt_number
+
+    @property
+    def failed(self) -> bool:
+        return not isinstance(self._outcome, Returned)
+
+    def exception(self) -> BaseException | None:
+        return None if isinstance(self._outcome, Returned) else self._outcome.error
+
+    def result(self) -> object:
+        if isinstance(self._outcome, Returned):
+            return self._outcome.value
+        raise self._outcome.error
+
+
+class _State:
+    """What strategies read of a call: the members of tenacity's `RetryCallState`."""
+
+    __slots__ = (
+        "args",
+        "attempt_number",
+        "fn",
+        "idle_for",
+        "kwargs",
+        "next_action",
+        "outcome",
+        "outcome_timestamp",
+        "retry_object",
+        "start_time",
+        "upcoming_sleep",
+    )
+
+    def __init__(self, call: Call, outcome: Outcome, number: int, began: float, waited: float) -> None:
+        self.fn = call.function
+        self.args = call.args
+        self.kwargs = call.kwargs
+        self.attempt_number = number
+        self.outcome = _Future(outcome, number)
+        self.start_time = began
+        self.outcome_timestamp = RUNTIME.monotonic()
+        self.idle_for = waited
+        self.upcoming_sleep = 0.0
+        self.next_action = None
+        self.retry_object = None
+
+    @property
+    def seconds_since_start(self) -> float:
+        return self.outcome_timestamp - self.start_time
+
+
+class Strategies:
+    """tenacity's strategies of one `Retry`, whichever were given."""
+
+    __slots__ = ("_retry", "_stop", "_wait")
+
+    def __init__(self, retry: object, stop: object, wait: object) -> None:
+        self._retry = _asked(retry)
+        self._stop = _asked(stop)
+        self._wait = _asked(wait)
+
+    def decide(
+        self, call: Call, outcome: Outcome, number: int, began: float, waited: float
+    ) -> tuple[bool | None, bool | None, float | None]:
+        """What the strategies say after attempt `number`: repeat?, stop?, seconds to wait; None where none was given.
+
+        They are asked in tenacity's order: `wait` before `stop`, so that stops can read `upcoming_sleep`.
+        """
+        state = _State(call, outcome, number, began, waited)
+        repeat = None if self._retry is None else bool(self._retry(state))
+        wait: float | None = None
+        if self._wait is not None and repeat is not False:
+            wait = float(self._wait(state))  # type: ignore[arg-type]
+            state.upcoming_sleep = wait
+        stop = None if self._stop is None else bool(self._stop(state))
+        return repeat, stop, wait
+
+
+def _asked(strategy: object) -> Callable[[object], object] | None:
+    if strategy is None:
+        return None
+    if not callable(strategy):
+        raise TypeError(f"{type(strategy).__name__} cannot be called")
+    return strategy
+
