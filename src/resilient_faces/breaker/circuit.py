@@ -1,0 +1,517 @@
+"""One circuit: the slot that the direct path reads, and the locked bookkeeping behind it.
+
+The slot `calm` holds the permit that all calls of a closed circuit share; it is gate, permit and generation in one.
+A transition puts another object there, so a late answer, which carries the old one, changes nothing.
+
+The lock is a plain one around O(1) steps. User code, listeners, sleeps and stores run outside of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
+from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces.breaker.machine import State, Trial, Trigger, open_seconds, step, verdict_of
+from resilient_faces.breaker.window import Statistic, TripRule
+from resilient_faces.faults import Fault, Kind
+
+__all__ = ["Circuit", "Opening", "Settings", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a function that computes the open time is told.
+
+    Attributes:
+        fault: What opened the circuit; None if it was opened by hand.
+        reopenings: Failed trials since the circuit was closed last.
+        default: Seconds that the circuit would stay open otherwise.
+    """
+
+    fault: Fault | None
+    reopenings: int
+    default: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a breaker that its circuits follow; see `Breaker`."""
+
+    trips: tuple[TripRule, ...]
+    recovery_timeout: float
+    growth: float
+    max_recovery_timeout: float
+    open_for: Callable[[Opening], float] | None
+    probes: int
+    needed: int
+    probe_lease: float
+    initial: State
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How a circuit stands at one moment.
+
+    Attributes:
+        name: The circuit's name.
+        key: Its key; empty if it has none.
+        state: Where it stands.
+        retry_after: Seconds until it admits a probe; None if it is not open, or open without an end.
+        reopenings: Failed trials since it was closed last.
+        probes: Probes under way.
+        rejected: Calls refused so far.
+        failures: Failures counted so far.
+        opened: How often it opened so far.
+        last_failure: Code of the fault that opened it last.
+        figures: What its trip rules have counted.
+    """
+
+    name: str
+    key: str
+    state: State
+    retry_after: float | None
+    reopenings: int
+    probes: int
+    rejected: int
+    failures: int
+    opened: int
+    last_failure: str | None
+    figures: dict[str, float]
+
+
+_OPENS: Final = frozenset({State.open, State.forced_open})
+
+
+class Circuit:
+    """A gate with three states, three more by hand, and a lease on each probe."""
+
+    __slots__ = (
+        "__weakref__",
+        "_failures",
+        "_holders",
+        "_lock",
+        "_observed",
+        "_opened",
+        "_probes",
+        "_rejections",
+        "_reopenings",
+        "_settings",
+        "_statistics",
+        "_trial",
+        "_until",
+        "calm",
+        "generation",
+        "key",
+        "last",
+        "name",
+        "news",
+        "on_busy",
+        "state",
+    )
+
+    def __init__(
+        self, name: str, settings: Settings, key: Hashable = "", on_busy: Callable[[bool], None] | None = None
+    ) -> None:
+        self.name = name
+        self.key = key if isinstance(key, str) else str(key)
+        self.on_busy = on_busy
+        self.last: str | None = None
+        self.news: list[Transition] = _NONE
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._rejections = itertools.count()
+        self._failures = 0
+        self._opened = 0
+        self._reopenings = 0
+        self._until = 0.0
+        self._trial: Trial | None = None
+        self._probes: list[Permit] = _NO_PROBES
+        self._holders: frozenset[object] = frozenset()
+        self._observed = False
+        self.state = State.closed
+        self.generation: Permit | None = None
+        self.calm: Permit | None = None
+        self._statistics: tuple[Statistic, ...] = ()
+        self._close()
+        if settings.initial is not State.closed:
+            trigger = {
+                State.open: Trigger.tripped,
+                State.forced_open: Trigger.force_open,
+                State.disabled: Trigger.disable,
+                State.metrics_only: Trigger.observe,
+            }[settings.initial]
+            self._move(trigger, RUNTIME.monotonic(), None)
+            self.news = _NONE
+        on_fork(self)
+
+    # -- what the direct path and the flow ask ---------------------------------------------------------------------
+
+    def refusal(self) -> float:
+        """Seconds until a probe may be asked for; 0 if one may be asked for now. Takes no lock."""
+        state = self.state
+        if state is not _OPEN and state is not _FORCED:
+            return 0.0
+        left = self._until - RUNTIME.monotonic()
+        if left <= 0.0:
+            return 0.0
+        next(self._rejections)
+        return left
+
+    def acquire(self) -> Permit | Refused:
+        """Leave to call: the shared permit of a closed circuit, a probe of a half-open one, or a refusal."""
+        permit = self.calm
+        if permit is not None:
+            return permit
+        opened = self._opened
+        granted = self._acquire()
+        if self._opened != opened:
+            self._compute_open_time(_HUNG)
+        return granted
+
+    def _acquire(self) -> Permit | Refused:
+        with self._lock:
+            now = RUNTIME.monotonic()
+            state = self.state
+            if state in _OPENS:
+                if now < self._until:
+                    next(self._rejections)
+                    return Refused(self._until - now)
+                self._move(Trigger.rested if state is _OPEN else Trigger.released, now, None)
+            elif state is not State.half_open:
+                assert self.generation is not None
+                return self.generation  # closed with failures pending, disabled or metrics-only
+            return self._probe(now)
+
+    def _probe(self, now: float) -> Permit | Refused:
+        """One more probe, if the trial has a place. Half-open, lock held."""
+        for permit in [one for one in self._probes if one.expires is not None and one.expires <= now]:
+            # It hangs: its place must not be lost for ever, and hanging is no sign of health.
+            self._probes.remove(permit)
+            self._decide(Verdict.failure, now, _HUNG)
+            if self.state is not State.half_open:
+                next(self._rejections)
+                return Refused(max(0.0, self._until - now))
+        trial = self._trial
+        assert trial is not None
+        if not trial.admits():
+            next(self._rejections)
+            ends = [one.expires - now for one in self._probes if one.expires is not None]
+            return Refused(min([*ends, self._settings.recovery_timeout]))
+        self._trial = trial.admitted()
+        slow_after = min((rule.slow_after for rule in self._settings.trips), default=math.inf)
+        permit = Permit(None, slow_after, now + self._settings.probe_lease)
+        self._probes.append(permit)
+        return permit
+
+    def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
+        """Count what came of a permitted call. A permit of an older generation changes nothing."""
+        opened = self._opened
+        self._settle(permit, verdict, fault, slow)
+        if self._opened != opened:
+            self._compute_open_time(fault)
+
+    def _settle(self, permit: Permit, verdict: Verdict, fault: Fault | None, slow: bool) -> None:
+        with self._lock:
+            now = RUNTIME.monotonic()
+            if permit.expires is not None:
+                if permit in self._probes:
+                    self._probes.remove(permit)
+                    if slow and verdict is Verdict.success:
+                        verdict = Verdict.failure
+                    self._decide(verdict, now, fault)
+                return
+            if permit is not self.generation or verdict is Verdict.neutral:
+                return
+            if verdict is Verdict.success:
+                self._succeeded(now, slow)
+            else:
+                self._failed(now, slow, fault)
+
+    def _succeeded(self, now: float, slow: bool) -> None:
+        for statistic in self._statistics:
+            statistic.success(now, slow)
+        if slow:
+            self._trip_if_enough(now, None)
+        if self.state is State.closed and self.calm is None:
+            self.calm = self.generation
+            self._tell_busy(False)
+
+    def _failed(self, now: float, slow: bool, fault: Fault | None) -> None:
+        self._failures += 1
+        pending = False
+        for statistic in self._statistics:
+            statistic.failure(now, slow)
+            pending = pending or statistic.pending
+        if self._trip_if_enough(now, fault):
+            return
+        if self.state is State.closed:
+            if pending:
+                self.calm = None
+            self._tell_busy(True)
+
+    def _trip_if_enough(self, now: float, fault: Fault | None) -> bool:
+        if not any([statistic.tripped(now) for statistic in self._statistics]):
+            return False
+        if self.state is State.metrics_only:
+            if not self._observed:
+                self._observed = True
+                self._announce(State.metrics_only.value, "would_open", None, fault)
+            return False
+        if self.state is not State.closed:
+            return False
+        self._move(Trigger.tripped, now, fault)
+        return True
+
+    def trip(self, permit: Permit, fault: Fault | None) -> None:
+        """Open at once because of one answer; a permit of an older generation changes nothing."""
+        opened = self._opened
+        self._trip(permit, fault)
+        if self._opened != opened:
+            self._compute_open_time(fault)
+
+    def _trip(self, permit: Permit, fault: Fault | None) -> None:
+        with self._lock:
+            now = RUNTIME.monotonic()
+            if permit.expires is not None:
+                if permit in self._probes:
+                    self._probes.remove(permit)
+                    self._failures += 1
+                    self._move(Trigger.failed, now, fault)
+            elif permit is self.generation and self.state is State.closed:
+                self._failures += 1
+                self._move(Trigger.tripped, now, fault)
+
+    def _decide(self, verdict: Verdict, now: float, fault: Fault | None) -> None:
+        """A probe has its verdict. Half-open, lock held."""
+        trial = self._trial
+        assert trial is not None
+        self._failures += verdict is Verdict.failure
+        self._trial = trial.settled(verdict)
+        trigger = verdict_of(self._trial)
+        if trigger is not None:
+            self._move(trigger, now, fault)
+
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Close, and forget all failures, probes and holds."""
+        with self._lock:
+            self._holders = frozenset()
+            if self.state is State.closed:
+                self._close()
+            else:
+                self._move(Trigger.reset, RUNTIME.monotonic(), None)
+
+    def force_open(self, seconds: float | None = None, *, by: object = None) -> None:
+        """Refuse every call until `release`, or for so many seconds.
+
+        Args:
+            seconds: None holds it open without an end.
+            by: Who holds it: it stays open until every holder has released it.
+        """
+        with self._lock:
+            now = RUNTIME.monotonic()
+            self._holders = self._holders | {by}
+            until = math.inf if seconds is None else now + seconds
+            if self.state is State.forced_open:
+                self._until = max(self._until, until)
+            else:
+                self._until = until
+                self._move(Trigger.force_open, now, None)
+
+    def release(self, *, by: object = None) -> None:
+        """End `force_open`, `disable` or `metrics_only`. A circuit that was forced open probes first."""
+        with self._lock:
+            self._holders = self._holders - {by}
+            if self.state is State.forced_open and self._holders:
+                return
+            self._move(Trigger.released, RUNTIME.monotonic(), None)
+
+    def disable(self) -> None:
+        """Let everything pass and count nothing, until `release`."""
+        with self._lock:
+            self._move(Trigger.disable, RUNTIME.monotonic(), None)
+
+    def metrics_only(self) -> None:
+        """Let everything pass, count it, and only tell when the circuit would have opened; until `release`."""
+        with self._lock:
+            self._move(Trigger.observe, RUNTIME.monotonic(), None)
+
+    def snapshot(self) -> Snapshot:
+        """How the circuit stands now."""
+        with self._lock:
+            now = RUNTIME.monotonic()
+            left = self._until - now if self.state in _OPENS else None
+            figures: dict[str, float] = {}
+            for statistic in self._statistics:
+                figures.update(statistic.figures(now))
+            return Snapshot(
+                name=self.name,
+                key=self.key,
+                state=self.state,
+                retry_after=None if left is None or math.isinf(left) else max(0.0, left),
+                reopenings=self._reopenings,
+                probes=len(self._probes),
+                rejected=self._rejections.__reduce__()[1][0],  # type: ignore[index]  # the count without taking one
+                failures=self._failures,
+                opened=self._opened,
+                last_failure=self.last,
+                figures=figures,
+            )
+
+    # -- shared stores ---------------------------------------------------------------------------------------------
+
+    def adopt_open(self, seconds: float, last: str | None, reopenings: int) -> None:
+        """Open because another process did, for so many seconds."""
+        with self._lock:
+            if self.state in (State.closed, State.half_open):
+                now = RUNTIME.monotonic()
+                self.last = last
+                self._reopenings = reopenings
+                self._until = now + seconds
+                trigger = Trigger.tripped if self.state is State.closed else Trigger.failed
+                self._move(trigger, now, None, until=now + seconds)
+
+    def adopt_closed(self) -> None:
+        """Close because another process found the dependency healthy."""
+        with self._lock:
+            if self.state in (State.open, State.half_open):
+                self._move(Trigger.reset, RUNTIME.monotonic(), None)
+
+    @property
+    def reopenings(self) -> int:
+        """Failed trials since the circuit was closed last."""
+        return self._reopenings
+
+    @property
+    def probe_lease(self) -> float:
+        """Seconds that a probe may take."""
+        return self._settings.probe_lease
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that the circuit stays open; 0 if it is not."""
+        return max(0.0, self._until - RUNTIME.monotonic()) if self.state in _OPENS else 0.0
+
+    # -- transitions, lock held ------------------------------------------------------------------------------------
+
+    def _move(self, trigger: Trigger, now: float, fault: Fault | None, until: float | None = None) -> None:
+        was = self.state
+        state = step(was, trigger)
+        if state is was:
+            return
+        delay: float | None = None
+        self.generation = self.calm = None
+        self._probes = _NO_PROBES
+        self._trial = None
+        if state is State.open:
+            if fault is not None:
+                self.last = fault.code
+            if until is None:
+                self._reopenings = self._reopenings + 1 if trigger is Trigger.failed else 0
+                until = now + self._open_time()
+            self._until = until
+            self._opened += 1
+            delay = until - now
+        elif state is State.forced_open:
+            self._opened += 1
+            delay = None if math.isinf(self._until) else self._until - now
+            self.last = None
+        elif state is State.half_open:
+            self._probes = []
+            self._trial = Trial(self._settings.probes, self._settings.needed)
+        self.state = state
+        if state is State.closed:
+            self._close()
+        elif state in (State.disabled, State.metrics_only):
+            self._pass(state)
+        self._tell_busy(state is not State.closed)
+        self._announce(was.value, state.value, delay, fault)
+
+    def _close(self) -> None:
+        """A new generation with fresh statistics. Late notes go to the old ones, which nobody reads."""
+        self._reopenings = 0
+        self.state = State.closed
+        self._statistics = tuple([rule.statistic() for rule in self._settings.trips])
+        slow_after = min([rule.slow_after for rule in self._settings.trips], default=math.inf)
+        self.calm = self.generation = Permit(_note_of(self._statistics), slow_after)
+
+    def _pass(self, state: State) -> None:
+        """A generation that lets everything through."""
+        self._observed = False
+        if state is State.disabled:
+            self._statistics = ()
+            self.calm = self.generation = Permit()
+        else:
+            self._statistics = tuple([rule.statistic() for rule in self._settings.trips])
+            self.generation = Permit(None, min([r.slow_after for r in self._settings.trips], default=math.inf))
+
+    def _open_time(self) -> float:
+        settings = self._settings
+        return open_seconds(settings.recovery_timeout, settings.growth, settings.max_recovery_timeout, self._reopenings)
+
+    def _compute_open_time(self, fault: Fault | None) -> None:
+        """Let the user's function change the open time of the opening that just happened; no lock while it runs."""
+        compute = self._settings.open_for
+        if compute is None:
+            return
+        opened, default = self._opened, self._open_time()
+        try:
+            seconds = max(0.0, float(compute(Opening(fault, self._reopenings, default))))
+        except Exception:  # the circuit stays open whatever the user's function does
+            return
+        with self._lock:
+            if self._opened == opened and self.state is State.open:
+                self._until += seconds - default
+                if self.news:
+                    self.news[-1].delay = seconds
+
+    def _announce(self, was: str, now: str, delay: float | None, fault: Fault | None) -> None:
+        self.news = [*self.news, Transition(self.name, self.key, was, now, delay, fault)]
+
+    def take_news(self) -> list[Transition]:
+        """The changes that nobody has told yet; whoever takes them tells them."""
+        with self._lock:
+            news = self.news
+            self.news = _NONE
+            return news
+
+    def _tell_busy(self, busy: bool) -> None:
+        if self.on_busy is not None:
+            self.on_busy(busy)
+
+    def after_fork(self) -> None:
+        """In a forked child: a fresh lock, and the probes stay the parent's."""
+        self._lock = threading.Lock()
+        if self.state is State.half_open:
+            self._probes = []
+            self._trial = Trial(self._settings.probes, self._settings.needed)
+
+    def __repr__(self) -> str:
+        return f"<circuit {self.name!r}{f' of {self.key!r}' if self.key else ''}: {self.state.value}>"
+
+
+def _note_of(statistics: tuple[Statistic, ...]) -> Callable[[bool], object] | None:
+    """What a success on the direct path must note: the C-level function of the one that listens, if it is one."""
+    notes = [statistic.note for statistic in statistics if statistic.note is not None]
+    if len(notes) <= 1:
+        return notes[0] if notes else None
+
+    def note(good: bool) -> None:
+        for one in notes:
+            one(good)
+
+    return note
+
+
+_OPEN: Final = State.open
+_FORCED: Final = State.forced_open
+_NONE: Final[list[Transition]] = []  # shared and never written to: `_announce` makes a new list
+_NO_PROBES: Final[list[Permit]] = []  # likewise: only a half-open circuit has a list of its own
+_HUNG: Final = Fault(Kind.timeout, "probe.lease")

@@ -1,0 +1,593 @@
+"""`Breaker`: stop calling a dependency that keeps failing, and probe it after a pause."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
+from types import FunctionType
+from typing import ClassVar, Final, NoReturn, TypeAlias
+
+from resilient_faces._core.context import event
+from resilient_faces._core.direct import tell_news, transition_event
+from resilient_faces._core.effects import Flow, Inner, Tell, Unanswered, ask
+from resilient_faces._core.options import Checks, checked_call, checked_names
+from resilient_faces._core.outcome import Call, Gate, Outcome, Permit, Raised, Refused, Returned, Verdict, name_of
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.breaker.circuit import Circuit, Opening, Settings
+from resilient_faces.breaker.machine import State
+from resilient_faces.breaker.registry import Family, circuits, place_of_caller
+from resilient_faces.breaker.store import BreakerStore, Shared
+from resilient_faces.breaker.window import TripRule, consecutive
+from resilient_faces.composing import Decorator
+from resilient_faces.errors import CircuitOpenError
+from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher, rule
+
+__all__ = ["Breaker", "circuit_breaker"]
+
+KeyOf: TypeAlias = Callable[..., Hashable]
+_STATES: Final = ("closed", "open", "forced_open", "disabled", "metrics_only")
+
+
+@checked_names
+@dataclass(frozen=True, slots=True)
+class Breaker(Decorator[NoReturn]):
+    """Stop calling a dependency that keeps failing, and probe it after a pause.
+
+    Closed, it counts; open, it refuses at once with `CircuitOpenError`; half-open, it lets a few probes through and
+    decides as soon as the verdict is certain. Cancelled calls and answers of the business (not found, condition failed,
+    throttled, ...) are neutral. The same name is the same circuit everywhere in the process.
+
+    Args:
+        name: Name of the circuit. None: one circuit of its own for each function, and for a method one an instance.
+        trips: When a closed circuit opens: `consecutive(5)`, `failures_within(...)`, `failure_rate(...)`,
+            `slow_rate(...)`, or several of them.
+        recovery_timeout: Seconds open at first.
+        growth: Factor on the open time for each failed trial; 1 keeps it fixed.
+        max_recovery_timeout: Longest open time, in seconds.
+        open_for: Computes the open time instead, from an `Opening`.
+        probes: Calls that a half-open circuit lets through at once, and in one trial.
+        successes: Probes that must succeed to close it; all of them if None.
+        probe_lease: Seconds after which a probe that has not answered counts as failed.
+        failures: Which errors count as failures: classes, kinds or predicates; others are neutral. None leaves it to
+            the classification.
+        ignore: Errors that are neutral whatever else is said.
+        trip_on: Errors that open the circuit at once.
+        on_result: Says that a returned value is a failure: True, or a `Fault`.
+        key: Chooses among circuits of this name by the call's arguments: a host, a camera, a table.
+        max_keys: Keys remembered at most.
+        initial: State to begin in: closed, open, forced_open, disabled or metrics_only.
+        store: Where processes share the circuit.
+        refresh: Seconds after which the store is asked again.
+        store_timeout: Seconds that the store may take for an answer.
+        classify: How errors are classified; see `resilient_faces.faults`.
+        replace: Start afresh if the name exists with other options.
+
+    Raises:
+        OptionError: Options are wrong; the message lists all of them.
+        DuplicateNameError: The name exists with other options.
+    """
+
+    name: str | None = None
+    trips: TripRule | tuple[TripRule, ...] = field(default=consecutive(5), kw_only=True)
+    recovery_timeout: float = field(default=5.0, kw_only=True)
+    growth: float = field(default=2.0, kw_only=True)
+    max_recovery_timeout: float = field(default=300.0, kw_only=True)
+    open_for: Callable[[Opening], float] | None = field(default=None, kw_only=True)
+    probes: int = field(default=1, kw_only=True)
+    successes: int | None = field(default=None, kw_only=True)
+    probe_lease: float = field(default=60.0, kw_only=True)
+    failures: Match | None = field(default=None, kw_only=True)
+    ignore: Match | None = field(default=None, kw_only=True)
+    trip_on: Match | None = field(default=None, kw_only=True)
+    on_result: Callable[[object], Fault | bool | None] | None = field(default=None, kw_only=True)
+    key: KeyOf | None = field(default=None, kw_only=True)
+    max_keys: int = field(default=1000, kw_only=True)
+    initial: str = field(default="closed", kw_only=True)
+    store: BreakerStore | None = field(default=None, kw_only=True)
+    refresh: float = field(default=1.0, kw_only=True)
+    store_timeout: float = field(default=0.2, kw_only=True)
+    classify: Classification | None = field(default=None, kw_only=True)
+    replace: bool = field(default=False, kw_only=True, compare=False)
+
+    _family: Family = field(init=False, repr=False, compare=False)
+    _judge: _Judge = field(init=False, repr=False, compare=False)
+    _sync: _Sync | None = field(init=False, repr=False, compare=False)
+
+    answers: ClassVar[bool] = False
+    role: ClassVar[str] = "breaker"
+
+    def __post_init__(self) -> None:
+        self._check()
+        set_ = object.__setattr__
+        trips = self.trips if isinstance(self.trips, tuple) else (self.trips,)
+        set_(self, "trips", trips)
+        settings = Settings(
+            trips=trips,
+            recovery_timeout=self.recovery_timeout,
+            growth=self.growth,
+            max_recovery_timeout=self.max_recovery_timeout,
+            open_for=self.open_for,
+            probes=self.probes,
+            needed=self.probes if self.successes is None else self.successes,
+            probe_lease=self.probe_lease,
+            initial=State(self.initial),
+        )
+        set_(self, "_judge", _Judge(self.failures, self.ignore, self.trip_on, self.on_result))
+        set_(self, "_sync", None if self.store is None else _Sync(self.store, self.refresh, self.store_timeout))
+        if self.name is None:
+            family = Family("", settings, (), "", self.max_keys)
+        else:
+            options = tuple(getattr(self, one.name) for one in fields(self) if one.init and one.compare)
+            family = circuits.bind(self.name, settings, options, self.max_keys, self.replace, place_of_caller)
+        set_(self, "_family", family)
+
+    def _check(self) -> None:
+        checks = Checks("Breaker")
+        checks.that(
+            self.name is None or (isinstance(self.name, str) and self.name != ""),
+            "name",
+            "a name, or None for a circuit of its own",
+            self.name,
+            "Mind the brackets: @circuit_breaker(\"db\")." if callable(self.name) else "",
+        )
+        trips = self.trips if isinstance(self.trips, tuple) else (self.trips,)
+        checks.that(
+            len(trips) > 0 and all(hasattr(one, "statistic") and not isinstance(one, type) for one in trips),
+            "trips",
+            "one or more rules such as consecutive(5) or failure_rate(0.5, calls=100)",
+            self.trips,
+        )
+        checks.seconds("recovery_timeout", self.recovery_timeout)
+        checks.number("growth", self.growth, 1.0, cure="1 keeps the open time fixed.")
+        if checks.seconds("max_recovery_timeout", self.max_recovery_timeout) and self.growth > 1.0:
+            checks.that(
+                self.max_recovery_timeout >= self.recovery_timeout,
+                "max_recovery_timeout",
+                f"recovery_timeout ({self.recovery_timeout!r}) or more",
+                self.max_recovery_timeout,
+            )
+        if checks.whole("probes", self.probes, 1) and self.successes is not None:
+            if checks.whole("successes", self.successes, 1):
+                checks.that(
+                    self.successes <= self.probes, "successes", f"at most probes ({self.probes})", self.successes
+                )
+        checks.seconds("probe_lease", self.probe_lease)
+        checks.whole("max_keys", self.max_keys, 1)
+        checks.seconds("refresh", self.refresh, above=False)
+        checks.seconds("store_timeout", self.store_timeout)
+        checks.that(self.initial in _STATES, "initial", f"one of {', '.join(_STATES)}", self.initial)
+        for option in ("open_for", "on_result", "key", "classify"):
+            if getattr(self, option) is not None:
+                checks.function(option, getattr(self, option))
+        for option in ("failures", "ignore", "trip_on"):
+            if getattr(self, option) is not None:
+                try:
+                    matcher(getattr(self, option))
+                except TypeError:
+                    checks.that(
+                        False, option, "exception classes, kinds of fault or predicates", getattr(self, option)
+                    )
+        checks.that(
+            self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store
+        )
+        checks.that(self.store is None or self.name is not None, "name", "given if the circuit is shared", self.name)
+        checks.done()
+
+    # -- for the direct path ---------------------------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """A shared circuit asks its store before calls."""
+        return self.store is None
+
+    @property
+    def timed(self) -> bool:
+        """Whether a rule needs to know how long calls take."""
+        return any(not math.isinf(one.slow_after) for one in self._family.settings.trips)
+
+    def gate(self, function: Callable[..., object]) -> Gate:
+        """The one circuit, which takes this function's name if it has none yet."""
+        circuit = self.circuit
+        if not circuit.name:
+            circuit.name = self._family.name = name_of(function)
+        return circuit
+
+    def keyed(self, function: Callable[..., object]) -> _ByKey | _ByInstance | None:
+        """How circuits are chosen for this function; None if there is one for all calls."""
+        if self.key is not None:
+            return _ByKey(self._family, self.key)
+        if self.name is None and _is_method(function):
+            return _ByInstance(self._family)
+        return None
+
+    @property
+    def looks_at_results(self) -> bool:
+        return self.on_result is not None
+
+    def examine(self, value: object) -> bool:
+        """Whether this returned value is a failure."""
+        return self.on_result is not None and bool(self.on_result(value))
+
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    @property
+    def circuit(self) -> Circuit:
+        """The circuit: its state, its snapshot, and the controls by hand."""
+        return self._family.one()
+
+    def circuit_of(self, key: Hashable) -> Circuit:
+        """The circuit of one key."""
+        return self._family.of(key)
+
+    def reset(self) -> None:
+        """Close all circuits of this breaker and forget what they counted."""
+        for circuit in self._family.all():
+            circuit.reset()
+
+    # -- the flow --------------------------------------------------------------------------------------------------
+
+    def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
+        circuit = call.gate or self.circuit
+        if self._sync is not None:
+            refused = yield from self._sync.before(circuit)
+            if refused is not None:
+                return (yield from self._rejected(circuit, refused, call))
+        permit: Permit | Refused | None = call.granted
+        took = 0.0
+        if permit is not None:
+            call.granted = None
+            took = call.took
+        else:
+            permit = circuit.acquire()
+            if circuit.news:
+                yield from _tell(circuit)
+            if isinstance(permit, Refused):
+                return (yield from self._rejected(circuit, permit, call))
+        timed = permit.slow_after != math.inf
+        began = RUNTIME.monotonic() if timed else 0.0
+        try:
+            outcome = yield from inner(call)
+        except BaseException:  # cancelled: neutral, the permit goes back
+            circuit.settle(permit, Verdict.neutral)
+            raise
+        slow = timed and took + RUNTIME.monotonic() - began >= permit.slow_after
+        fault = outcome.fault
+        if fault is None:
+            fault = self._judge.result(outcome)
+            if fault is None:
+                circuit.settle(permit, Verdict.success, None, slow)
+            else:
+                circuit.settle(permit, Verdict.failure, fault, slow)
+        elif self._judge.trips(outcome, fault):
+            circuit.trip(permit, fault)  # type: ignore[attr-defined]
+        else:
+            circuit.settle(permit, self._judge.verdict(outcome, fault), fault, slow)
+        if circuit.news:
+            if self._sync is not None:
+                yield from self._sync.after(circuit)
+            yield from _tell(circuit)
+        return outcome
+
+    def _rejected(self, circuit: Gate, refused: Refused, call: Call) -> Flow[Outcome]:
+        error = CircuitOpenError(circuit.name, refused.retry_after, circuit.last)
+        if RUNTIME.heard(logging.INFO, "breaker"):
+            yield Tell(
+                event(
+                    "rejected",
+                    policy="breaker",
+                    status="open",
+                    name=circuit.name,
+                    operation=call.operation,
+                    fault=_OPEN,
+                    delay=error.retry_after,
+                )
+            )
+        return Raised(error, _OPEN)
+
+    # -- as a block ------------------------------------------------------------------------------------------------
+
+    def enter(self) -> tuple[Permit, float]:
+        """Let a block in, or raise `CircuitOpenError`."""
+        circuit = self.circuit
+        permit = circuit.acquire()
+        tell_news(circuit)
+        if isinstance(permit, Refused):
+            raise CircuitOpenError(circuit.name, permit.retry_after, circuit.last)
+        return permit, RUNTIME.monotonic()
+
+    async def aenter(self) -> tuple[Permit, float]:
+        return self.enter()
+
+    def leave(self, entry: tuple[Permit, float], error: BaseException | None) -> None:
+        """Settle what the block came to; anything but an `Exception` is no evidence."""
+        permit, began = entry
+        circuit = self.circuit
+        slow = RUNTIME.monotonic() - began >= permit.slow_after
+        if error is None:
+            circuit.settle(permit, Verdict.success, None, slow)
+        elif isinstance(error, Exception):
+            fault = (self.classify or classify)(error)
+            raised = Raised(error, fault)
+            if self._judge.trips(raised, fault):
+                circuit.trip(permit, fault)
+            else:
+                circuit.settle(permit, self._judge.verdict(raised, fault), fault, slow)
+        else:
+            circuit.settle(permit, Verdict.neutral)
+        tell_news(circuit)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), {one.name: getattr(self, one.name) for one in fields(self) if one.init})
+
+
+def _again(cls: type[Breaker], options: dict[str, object]) -> Breaker:
+    """What unpickling calls: the same name is the same circuit."""
+    return cls(**options)  # type: ignore[arg-type]
+
+
+_OPEN: Final = Fault(Kind.rejected, "CircuitOpenError", Executed.no)
+
+
+def _tell(circuit: Gate) -> Flow[None]:
+    for transition in circuit.take_news():
+        yield Tell(transition_event(transition))
+
+
+class _Judge:
+    """What an outcome means to the breaker."""
+
+    __slots__ = ("_failures", "_ignore", "_on_result", "_trip_on")
+
+    def __init__(
+        self,
+        failures: Match | None,
+        ignore: Match | None,
+        trip_on: Match | None,
+        on_result: Callable[[object], Fault | bool | None] | None,
+    ) -> None:
+        self._failures = None if failures is None else matcher(failures)
+        self._ignore = None if ignore is None else matcher(ignore)
+        self._trip_on = None if trip_on is None else matcher(trip_on)
+        self._on_result = on_result
+
+    def verdict(self, outcome: Outcome, fault: Fault) -> Verdict:
+        """The verdict on a raised error; our own rejections and cancellations are never evidence."""
+        kind = fault.kind
+        if kind is Kind.rejected or kind is Kind.cancelled or isinstance(outcome, Returned):
+            return Verdict.neutral
+        if self._ignore is not None and self._ignore(outcome.error, fault):
+            return Verdict.neutral
+        if self._failures is not None:
+            return Verdict.failure if self._failures(outcome.error, fault) else Verdict.neutral
+        return Verdict.failure if rule(kind).failure else Verdict.neutral
+
+    def trips(self, outcome: Outcome, fault: Fault) -> bool:
+        """Whether this error opens the circuit at once."""
+        return (
+            self._trip_on is not None
+            and not isinstance(outcome, Returned)
+            and fault.kind is not Kind.rejected
+            and self._trip_on(outcome.error, fault)
+        )
+
+    def result(self, outcome: Outcome) -> Fault | None:
+        """The fault that a returned value stands for, if it does."""
+        if self._on_result is None or not isinstance(outcome, Returned):
+            return None
+        found = self._on_result(outcome.value)
+        if isinstance(found, Fault):
+            return found if rule(found.kind).failure else None
+        return Fault(Kind.transient, "result", Executed.yes) if found else None
+
+
+# -- keys ----------------------------------------------------------------------------------------------------------
+
+
+class _ByKey:
+    """Circuits by a function of the call's arguments."""
+
+    __slots__ = ("_family", "_key")
+
+    def __init__(self, family: Family, key: KeyOf) -> None:
+        self._family = family
+        self._key = key
+
+    def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Hashable:
+        return self._key(*args, **kwargs)
+
+    def live(self, key: object) -> Gate | None:
+        live = self._family.live
+        return None if live is None else live.get(key)
+
+    def gate_of(self, key: Hashable, args: tuple[object, ...]) -> Gate:
+        return self._family.of(key)
+
+
+class _ByInstance:
+    """One circuit for each instance that a method is called on, held weakly. Instances need not be hashable."""
+
+    __slots__ = ("_family", "_watched")
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._watched: dict[int, weakref.ref[object]] = {}
+
+    def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Hashable:
+        return id(args[0])
+
+    def live(self, key: object) -> Gate | None:
+        live = self._family.live
+        return None if live is None else live.get(key)
+
+    def gate_of(self, key: Hashable, args: tuple[object, ...]) -> Gate:
+        family, watched = self._family, self._watched
+
+        def gone(_: object) -> None:
+            watched.pop(key, None)  # type: ignore[call-overload]
+            family.drop(key)
+
+        try:
+            watched[key] = weakref.ref(args[0], gone)  # type: ignore[index]
+        except TypeError:
+            raise TypeError(
+                f"{type(args[0]).__name__} objects take no weak references, so they cannot have a circuit each. "
+                "Give circuit_breaker a name or a key, or add '__weakref__' to the class's __slots__."
+            ) from None
+        return family.of(key)
+
+
+def _is_method(function: object) -> bool:
+    """Whether this function was written in a class body and takes the instance first."""
+    if not isinstance(function, FunctionType):
+        return False
+    owner = function.__qualname__.rpartition(".")[0]
+    if not owner or owner.endswith("<locals>"):
+        return False
+    first = next(iter(inspect.signature(function).parameters), "")
+    return first in ("self", "cls")
+
+
+# -- shared stores -------------------------------------------------------------------------------------------------
+
+
+class _Sync:
+    """Keeps circuits in step with a store. The store is asked seldom, never waited for long, and may fail."""
+
+    __slots__ = ("_limit", "_refresh", "_seen", "_store", "_versions")
+
+    def __init__(self, store: BreakerStore, refresh: float, limit: float) -> None:
+        self._store = store
+        self._refresh = refresh
+        self._limit = limit
+        self._seen: dict[str, float] = {}
+        self._versions: dict[str, int] = {}
+
+    def before(self, gate: Gate) -> Flow[Refused | None]:
+        """Learn what other processes found; claim the trial if it is time for one. A refusal if another has it."""
+        circuit: Circuit = gate  # type: ignore[assignment]
+        key = f"{circuit.name}/{circuit.key}"
+        probing = circuit.state is State.open and circuit.refusal() == 0.0
+        now = RUNTIME.monotonic()
+        if not probing and now - self._seen.get(key, -math.inf) < self._refresh:
+            return None
+        self._seen[key] = now
+        found = yield from ask(self._store.load, key, inline=self._store.inline, limit=self._limit)
+        if isinstance(found, Unanswered):
+            yield from self._failed(circuit, found)
+            return None
+        known = self._versions.get(key, 0)
+        if found is not None and found.version > known:
+            self._versions[key] = known = found.version
+            clock = yield from ask(self._store.now, inline=self._store.inline, limit=self._limit)
+            if isinstance(clock, Unanswered):
+                yield from self._failed(circuit, clock)
+                return None
+            left = found.until - clock
+            if found.state == State.closed.value:
+                circuit.adopt_closed()
+            elif left > 0.0:
+                if found.state == State.half_open.value:
+                    return Refused(left)  # another process has the trial
+                circuit.adopt_open(left, found.last, found.reopenings)
+            yield from _tell(circuit)
+        if circuit.state is State.open and circuit.refusal() == 0.0:
+            won = yield from self._write(circuit, key, State.half_open, circuit.probe_lease)
+            if won is False:
+                return Refused(self._refresh)
+        return None
+
+    def after(self, gate: Gate) -> Flow[None]:
+        """Tell the other processes what changed."""
+        circuit: Circuit = gate  # type: ignore[assignment]
+        if circuit.state in (State.open, State.closed):
+            key = f"{circuit.name}/{circuit.key}"
+            yield from self._write(circuit, key, circuit.state, circuit.seconds_left)
+
+    def _write(self, circuit: Circuit, key: str, state: State, seconds: float) -> Flow[bool | None]:
+        known = self._versions.get(key, 0)
+        clock = yield from ask(self._store.now, inline=self._store.inline, limit=self._limit)
+        if isinstance(clock, Unanswered):
+            yield from self._failed(circuit, clock)
+            return None
+        shared = Shared(known + 1, state.value, clock + seconds, circuit.reopenings, circuit.last)
+        saved = yield from ask(
+            self._store.save, key, shared, known, inline=self._store.inline, limit=self._limit
+        )
+        if isinstance(saved, Unanswered):
+            yield from self._failed(circuit, saved)
+            return None
+        if saved:
+            self._versions[key] = known + 1
+        else:
+            self._seen.pop(key, None)  # somebody else was first: look again before the next call
+        return saved
+
+    def _failed(self, circuit: Circuit, how: Unanswered) -> Flow[None]:
+        yield Tell(
+            event(
+                "store_failed",
+                policy="breaker",
+                status="local",
+                name=circuit.name,
+                fault=Fault(Kind.unavailable, how.code),
+            )
+        )
+
+
+# -- the preset ----------------------------------------------------------------------------------------------------
+
+
+@checked_call
+def circuit_breaker(
+    name: str | None = None,
+    failure_threshold: int = 5,
+    timeout: float = 30.0,
+    *,
+    failures: Match | None = Exception,
+    key: KeyOf | None = None,
+    ignore: Match | None = None,
+    classify: Classification | None = None,
+    replace: bool = False,
+) -> Breaker:
+    """A breaker with the numbers most people begin with: 5 failures in a row open it for 30 s, then one probe decides.
+
+    Every `Exception` of the guarded function is a failure unless told otherwise, and the open time stays the same;
+    `Breaker` has all options, goes by the classification and lets the open time grow.
+
+    Args:
+        name: Name of the circuit; the same name is the same circuit. None: one of its own.
+        failure_threshold: Failures in a row that open it.
+        timeout: Seconds that it stays open.
+        failures: Which errors count; None leaves it to the classification.
+        key: Chooses among circuits of this name by the call's arguments.
+        ignore: Errors that are neutral.
+        classify: How errors are classified.
+        replace: Start afresh if the name exists with other options.
+
+    Raises:
+        OptionError: Options are wrong; the message lists all of them.
+        DuplicateNameError: The name exists with other options.
+    """
+    checks = Checks("circuit_breaker")
+    checks.whole("failure_threshold", failure_threshold, 1)
+    checks.seconds("timeout", timeout)
+    checks.that(
+        not callable(name), "name", "a name", name, 'Write @circuit_breaker("db"), with brackets, above the function.'
+    )
+    checks.done()
+    return Breaker(
+        name,
+        trips=consecutive(failure_threshold),
+        recovery_timeout=timeout,
+        growth=1.0,
+        max_recovery_timeout=timeout,
+        failures=failures,
+        ignore=ignore,
+        key=key,
+        classify=classify,
+        replace=replace,
+    )
