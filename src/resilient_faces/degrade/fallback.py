@@ -1,0 +1,188 @@
+"""`Fallback`: another answer when the function has none, by value or by callable, chosen by what went wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Generic, TypeAlias, TypeVar
+
+from resilient_faces._core.context import LAST, RECORDER, LastOutcome, event, wanted
+from resilient_faces._core.effects import CallOther, Flow, Inner, Tell
+from resilient_faces._core.options import Checks, checked_call, checked_names
+from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.composing import Decorator
+from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, matcher, related, rule
+
+__all__ = ["Fallback", "degraded", "with_fallback"]
+
+T = TypeVar("T")
+UNSET: Final = object()
+
+Choice: TypeAlias = "T | Callable[..., T]"
+
+
+@checked_names
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback(Decorator[T], Generic[T]):
+    """Another answer when the function has none.
+
+    What speaks for the fault most exactly answers: the most specific class in `by_error`, then its kind in `by_kind`,
+    then `function`, then `value`. Callables get the call's arguments; what they raise comes out, with the first error
+    as its context. Business answers (not found, condition failed, invalid, ...) are no reason for a fallback.
+
+    Args:
+        value: The answer.
+        function: Computes the answer from the call's arguments; may be async in an async guard.
+        by_error: Answers by exception class; the class nearest to the error's own is taken, causes come after.
+        by_kind: Answers by kind of fault.
+        on: Which errors to answer for: classes, kinds or predicates. None leaves it to the classification.
+        on_result: Says that a returned value is no answer: True, or a `Fault`.
+        name: Source that degraded answers are marked with.
+        classify: How errors are classified.
+
+    Raises:
+        OptionError: Options are wrong; the message lists all of them.
+    """
+
+    value: T = field(default=UNSET)  # type: ignore[assignment]
+    function: Callable[..., T] | None = None
+    by_error: Mapping[type[BaseException], Choice[T]] = field(default_factory=dict)
+    by_kind: Mapping[Kind, Choice[T]] = field(default_factory=dict)
+    on: Match | None = None
+    on_result: Callable[[object], Fault | bool | None] | None = None
+    name: str = "fallback"
+    classify: Classification | None = None
+
+    _on: Callable[[BaseException, Fault], bool] | None = field(init=False, repr=False, compare=False)
+
+    answers: ClassVar[bool] = True
+    quiet: ClassVar[bool] = True
+    role: ClassVar[str] = "fallback"
+
+    def __post_init__(self) -> None:
+        checks = Checks("Fallback")
+        checks.that(
+            self.value is not UNSET or self.function is not None or bool(self.by_error) or bool(self.by_kind),
+            "value",
+            "given, or else function, by_error or by_kind",
+            "nothing",
+            "value=None is an answer too.",
+        )
+        checks.that(
+            self.value is UNSET or self.function is None, "function", "left out when value is given", self.function
+        )
+        for option in ("function", "on_result", "classify"):
+            if getattr(self, option) is not None:
+                checks.function(option, getattr(self, option))
+        for cls in self.by_error:
+            checks.that(
+                isinstance(cls, type) and issubclass(cls, BaseException), "by_error", "keyed by exception classes", cls
+            )
+        for kind in self.by_kind:
+            checks.that(isinstance(kind, Kind), "by_kind", "keyed by Kind", kind)
+        matches = None
+        if self.on is not None:
+            try:
+                matches = matcher(self.on)
+            except TypeError:
+                checks.that(False, "on", "exception classes, kinds of fault or predicates", self.on)
+        checks.done()
+        object.__setattr__(self, "_on", matches)
+
+    @property
+    def looks_at_results(self) -> bool:
+        return self.on_result is not None
+
+    def examine(self, value: object) -> bool:
+        """Whether this returned value is no answer."""
+        return self.on_result is not None and bool(self.on_result(value))
+
+    def _concerned(self, outcome: Outcome) -> Fault | None:
+        """The fault to answer for; None if the outcome stands."""
+        if isinstance(outcome, Raised):
+            fault = outcome.fault
+            if fault.kind is Kind.cancelled:
+                return None
+            if self._on is not None:
+                return fault if self._on(outcome.error, fault) else None
+            return fault if rule(fault.kind).fallback else None
+        if self.on_result is None or isinstance(outcome, Degraded):
+            return None
+        found = self.on_result(outcome.value)
+        if isinstance(found, Fault):
+            return found
+        return Fault(Kind.unknown, "result", Executed.yes) if found else None
+
+    def _choose(self, outcome: Outcome, fault: Fault) -> object:
+        """The answer, or the callable that computes it; `UNSET` if there is none for this fault."""
+        if self.by_error and isinstance(outcome, Raised):
+            for error in related(outcome.error):
+                for cls in type(error).__mro__:
+                    if cls in self.by_error:
+                        return self.by_error[cls]
+        if fault.kind in self.by_kind:
+            return self.by_kind[fault.kind]
+        return self.value if self.function is None else self.function
+
+    def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
+        outcome = yield from inner(call)
+        if outcome.fault is None and self.on_result is None:
+            return outcome
+        fault = self._concerned(outcome)
+        if fault is None:
+            return outcome
+        choice = self._choose(outcome, fault)
+        if choice is UNSET:
+            return outcome
+        if callable(choice) and choice is not self.value:
+            answer: Outcome = yield CallOther(choice, call.args, call.kwargs)
+            if isinstance(answer, Raised):
+                if isinstance(outcome, Raised) and answer.error.__context__ is None:
+                    answer.error.__context__ = outcome.error
+                return answer
+            value = answer.value
+        else:
+            value = choice
+        return (yield from degraded(call, value, self.name, "fallback", fault))
+
+
+def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) -> Flow[Outcome]:
+    """A degraded answer, made recognisable: in the outcome, in the report, in `last_outcome()` and in an event."""
+    LAST.set(LastOutcome(call.operation, source, True, fault))
+    if RECORDER.get() is not None:
+        recorder = wanted(call)
+        if recorder is not None:
+            recorder.source = source
+            if not recorder.faults:
+                recorder.faults.append(fault)
+    if RUNTIME.heard(logging.WARNING, policy):
+        yield Tell(
+            event(
+                "degraded",
+                policy=policy,
+                status="degraded",
+                name=source,
+                operation=call.operation,
+                fault=fault,
+                outcome="degraded",
+            )
+        )
+    return Degraded(value, source)
+
+
+@checked_call
+def with_fallback(fallback_value: T = UNSET, fallback_function: Callable[..., T] | None = None) -> Fallback[T]:  # type: ignore[assignment]
+    """A fallback for every `Exception`: the value, or the function called with the call's arguments.
+
+    `Fallback` answers only where the classification sees a reason; this one always does.
+
+    Args:
+        fallback_value: The answer; None if neither is given.
+        fallback_function: Computes the answer instead.
+    """
+    if fallback_value is UNSET and fallback_function is None:
+        return Fallback(value=None, on=Exception)  # type: ignore[arg-type]
+    return Fallback(value=fallback_value, function=fallback_function, on=Exception)
+
