@@ -1,0 +1,53 @@
+"""A fresh process state for one test, and retries that do not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from resilient_faces._core import drivers
+from resilient_faces._core.context import LAST
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.breaker.registry import circuits
+from resilient_faces.degrade.services import services
+from resilient_faces.telemetry.logs import repeats
+
+__all__ = ["fresh", "quick_retries"]
+
+
+@contextmanager
+def fresh() -> Iterator[None]:
+    """Forget circuits, degraded services, listeners and switches before the block and after it."""
+    _forget()
+    try:
+        yield
+    finally:
+        _forget()
+
+
+def _forget() -> None:
+    circuits.forget()
+    services.clear()
+    repeats.clear()
+    drivers.forget_warnings()
+    LAST.set(None)
+    RUNTIME.listeners = ()
+    RUNTIME.retries = True
+    RUNTIME.attempts_cap = RUNTIME.delay_cap = None
+    RUNTIME.stopping.clear()
+
+
+@contextmanager
+def quick_retries(attempts: int | None = None, delay: float = 0.0) -> Iterator[None]:
+    """Test mode: no retry waits longer than `delay` seconds or makes more than `attempts` attempts.
+
+    Args:
+        attempts: Attempts at most, the first included; None leaves each retry its own.
+        delay: Longest wait, in seconds.
+    """
+    before = RUNTIME.attempts_cap, RUNTIME.delay_cap
+    RUNTIME.attempts_cap, RUNTIME.delay_cap = attempts, delay
+    try:
+        yield
+    finally:
+        RUNTIME.attempts_cap, RUNTIME.delay_cap = before
