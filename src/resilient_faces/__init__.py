@@ -10,7 +10,7 @@ def load(user_id: int) -> str: ...
 ```
 """
 
-from collections.abc import Callable
+from collections.abc import Callable as _Callable
 
 from resilient_faces import telemetry as _telemetry  # sets the default listener
 from resilient_faces._core.context import (
@@ -22,7 +22,7 @@ from resilient_faces._core.context import (
     report,
     request,
 )
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME as _RUNTIME
 from resilient_faces.breaker import Breaker, Switch, circuit_breaker, circuits
 from resilient_faces.composing import Guard, guard
 from resilient_faces.degrade import (
@@ -82,12 +82,12 @@ bulkhead = Bulkhead
 rate_limit = RateLimiter
 
 
-def listen(listener: Listener) -> Callable[[], None]:
+def listen(listener: Listener) -> _Callable[[], None]:
     """Have every event handed to `listener`, a function of one `Event`. Call the answer to end that.
 
     What a listener raises stays with it. It runs inside the call that tells, so it should be quick.
     """
-    return RUNTIME.listen(listener)
+    return _RUNTIME.listen(listener)
 
 
 def shutdown() -> None:
@@ -95,7 +95,7 @@ def shutdown() -> None:
 
     Each waiting call ends with the error that it was about to retry. Call it from a SIGTERM handler.
     """
-    RUNTIME.stopping.set()
+    _RUNTIME.stop()
 
 
 __version__ = "0.1.0"

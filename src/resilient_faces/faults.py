@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
@@ -23,6 +23,7 @@ __all__ = [
     "Fault",
     "Kind",
     "Match",
+    "Matcher",
     "Rule",
     "classify",
     "classify_response",
@@ -64,29 +65,13 @@ class Executed(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One classified error.
-
-    Attributes:
-        kind: Decides over retry, breaker and fallback, see `rule`.
-        code: Stable name for people and dashboards, such as `ThrottlingException` or `camera.stalled`.
-        executed: Whether the call was carried out; a retry of `unknown` needs an idempotent call.
-        retry_after: Seconds that the other side asked to wait, if it did.
-    """
-
-    kind: Kind
-    code: str
-    executed: Executed = Executed.unknown
-    retry_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Rule:
     """What follows from a kind of fault.
 
     Attributes:
         retried: May be called again.
         needs_idempotence: Only if the call is idempotent or was not executed.
+        always: Retried with no further question.
         failure: Counts as a failure for a breaker; otherwise it is neutral.
         fallback: A fallback may answer instead.
     """
@@ -95,6 +80,10 @@ class Rule:
     failure: bool
     fallback: bool
     needs_idempotence: bool = False
+    always: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "always", self.retried and not self.needs_idempotence)
 
 
 _RULES: Final[Mapping[Kind, Rule]] = MappingProxyType(
@@ -121,6 +110,28 @@ _RULES: Final[Mapping[Kind, Rule]] = MappingProxyType(
 def rule(kind: Kind) -> Rule:
     """What follows from this kind of fault."""
     return _RULES[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One classified error.
+
+    Attributes:
+        kind: Decides over retry, breaker and fallback.
+        code: Stable name for people and dashboards, such as `ThrottlingException` or `camera.stalled`.
+        executed: Whether the call was carried out; a retry of `unknown` needs an idempotent call.
+        retry_after: Seconds that the other side asked to wait, if it did.
+        rule: What follows from the kind; looked up once, because hashing an enum member is slow.
+    """
+
+    kind: Kind
+    code: str
+    executed: Executed = Executed.unknown
+    retry_after: float | None = None
+    rule: Rule = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", _RULES[self.kind])
 
 
 class Classifier(Protocol):
@@ -302,13 +313,12 @@ def _retry_after(headers: object) -> float | None:
 
 def _by_instance(error: BaseException) -> Fault | None:
     """Facts that only the instance has: the status of an HTTP error, the number of an OSError."""
-    module = type(error).__module__.partition(".")[0]
-    if module in ("httpx", "requests", "aiohttp", "urllib"):
+    if _from_http(type(error)):
         response = getattr(error, "response", None)
         found = classify_response(error if response is None else response)
         if found is not None:
             return found
-        if module == "aiohttp" and isinstance(getattr(error, "status", None), int):
+        if isinstance(getattr(error, "status", None), int) and response is None:
             return Fault(Kind.integrity, type(error).__name__)  # a good status, yet not an answer: ContentTypeError
         reason = getattr(error.args[0] if error.args else None, "reason", None)  # requests over urllib3
         if type(reason).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError"):
@@ -340,9 +350,14 @@ def _by_type(cls: type[BaseException]) -> Fault:
 _INSTANCE_MODULES: Final = frozenset({"httpx", "requests", "aiohttp", "urllib"})
 
 
+def _from_http(cls: type[BaseException]) -> bool:
+    """Whether the class is one of an HTTP client's, or built on one."""
+    return any(base.__module__.partition(".")[0] in _INSTANCE_MODULES for base in cls.__mro__)
+
+
 def _told_by_instance(cls: type[BaseException]) -> bool:
     """Whether the same class can mean different faults."""
-    if cls.__module__.partition(".")[0] in _INSTANCE_MODULES:
+    if _from_http(cls):
         return True
     return issubclass(cls, OSError) and not issubclass(cls, (Rejected, RetryableError, CallTimeoutError))
 
@@ -408,15 +423,21 @@ class Classification:
     Calling it costs one dictionary look-up for classes whose meaning does not depend on the instance.
     """
 
-    __slots__ = ("_by_type", "_classifiers")
+    __slots__ = ("_by_number", "_by_type", "_classifiers")
 
     def __init__(self, *classifiers: Classifier) -> None:
         self._classifiers = classifiers
         self._by_type: dict[type[BaseException], Fault] = {}
+        self._by_number: dict[tuple[type[BaseException], int | None], Fault] = {}
 
     def __call__(self, error: BaseException) -> Fault:
         fault = self._by_type.get(type(error))
-        if fault is None or (fault.kind is _UNKNOWN and error.__cause__ is not None):
+        if fault is None:
+            if isinstance(error, OSError):
+                fault = self._by_number.get((type(error), error.errno))
+            if fault is None:
+                return self._look(error)
+        if fault.kind is _UNKNOWN and error.__cause__ is not None:
             return self._look(error)
         return fault
 
@@ -471,13 +492,16 @@ class Classification:
         cls = type(error)
         if _leaves(error) is not None:
             return Fault(Kind.unknown, cls.__name__)
-        if _told_by_instance(cls):
-            found = _by_instance(error)
-            return found if found is not None else _by_type(cls)
-        fault = _by_type(cls)
-        if not self._classifiers:  # someone else's classifier may look at the instance
-            if len(self._by_type) >= _MAX_TYPES:
-                self._by_type.clear()
+        by_instance = _told_by_instance(cls)
+        fault = (_by_instance(error) if by_instance else None) or _by_type(cls)
+        if self._classifiers or _from_http(cls):
+            return fault  # someone else's classifier, or we, may find another instance of the class to mean otherwise
+        if len(self._by_type) + len(self._by_number) >= _MAX_TYPES:
+            self._by_type.clear()
+            self._by_number.clear()
+        if isinstance(error, OSError) and by_instance:
+            self._by_number[cls, error.errno] = fault
+        else:
             self._by_type[cls] = fault
         return fault
 
@@ -498,7 +522,11 @@ Match: TypeAlias = "type[BaseException] | Kind | Callable[[BaseException], objec
 """What an `on=` option takes: exception classes, kinds of fault, predicates, or several of these."""
 
 
-def matcher(choice: Match) -> Callable[[BaseException, Fault], bool]:
+Matcher: TypeAlias = Callable[["BaseException | None", Fault], bool]
+"""A test of an error and its fault; the error is None for a returned value that stands for a fault."""
+
+
+def matcher(choice: Match) -> Matcher:
     """A test for what an `on=` option names. Classes and predicates are tried on causes and group members too."""
     classes: list[type[BaseException]] = []
     kinds: set[Kind] = set()
@@ -522,9 +550,11 @@ def matcher(choice: Match) -> Callable[[BaseException, Fault], bool]:
     sort(choice)
     wanted = tuple(classes)
 
-    def matches(error: BaseException, fault: Fault) -> bool:
-        if fault.kind in kinds or isinstance(error, wanted):
+    def matches(error: BaseException | None, fault: Fault) -> bool:
+        if isinstance(error, wanted) or fault.kind in kinds:
             return True
+        if error is None:
+            return False
         if not predicates and error.__cause__ is None and _leaves(error) is None:
             return False
         return any(isinstance(one, wanted) or any(p(one) for p in predicates) for one in related(error))

@@ -181,10 +181,10 @@ def event(
     delay: float | None = None,
     elapsed: float | None = None,
     outcome: str = "",
+    parent: int | None = None,
 ) -> Event:
     """An event of this moment, with the request, step and chain of attempts that the context carries."""
     info = REQUEST.get()
-    chain = ATTEMPTS.get()
     return Event(
         type=type,
         at=RUNTIME.wall(),
@@ -198,7 +198,7 @@ def event(
         key=key,
         operation=operation,
         attempt=attempt,
-        parent=None if chain is None or chain[2] is None else chain[2][0],
+        parent=parent,
         delay=delay,
         elapsed=elapsed,
         kind="" if fault is None else fault.kind.value,

@@ -89,7 +89,7 @@ def _plain_sync(function: Sync, segment: Segment) -> Sync:
         call = Call(function, args, kwargs, first, None, None)
         del first
         outcome = run_sync(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -115,7 +115,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
         call = Call(function, args, kwargs, first, None, None)
         del first
         outcome = await run_async(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -128,7 +128,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
 def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
     @functools.wraps(function)
     def guarded(*args: object, **kwargs: object) -> object:
-        permit = circuit.calm
+        permit = circuit.generation
         first: Outcome | None
         if permit is None:
             if not segment.answered and (left := circuit.refusal()):
@@ -151,7 +151,7 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
         call = Call(function, args, kwargs, first, permit, circuit)
         del first
         outcome = run_sync(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -164,7 +164,7 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
 def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
     @functools.wraps(function)
     async def guarded(*args: object, **kwargs: object) -> object:
-        permit = circuit.calm
+        permit = circuit.generation
         first: Outcome | None
         if permit is None:
             if not segment.answered and (left := circuit.refusal()):
@@ -187,7 +187,7 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
         call = Call(function, args, kwargs, first, permit, circuit)
         del first
         outcome = await run_async(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -200,7 +200,7 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
 def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
     @functools.wraps(function)
     def guarded(*args: object, **kwargs: object) -> object:
-        permit = circuit.calm
+        permit = circuit.generation
         first: Outcome | None
         if permit is None:
             if not segment.answered and (left := circuit.refusal()):
@@ -228,7 +228,7 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
         call.took = took
         del first
         outcome = run_sync(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -241,7 +241,7 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
 def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
     @functools.wraps(function)
     async def guarded(*args: object, **kwargs: object) -> object:
-        permit = circuit.calm
+        permit = circuit.generation
         first: Outcome | None
         if permit is None:
             if not segment.answered and (left := circuit.refusal()):
@@ -269,7 +269,7 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
         call.took = took
         del first
         outcome = await run_async(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -287,7 +287,7 @@ def _flow_sync(function: Sync, segment: Segment, circuit: Gate | None) -> Sync:
     def guarded(*args: object, **kwargs: object) -> object:
         call = Call(function, args, kwargs, None, None, circuit)
         outcome = run_sync(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error
@@ -302,7 +302,7 @@ def _flow_async(function: Async, segment: Segment, circuit: Gate | None) -> Asyn
     async def guarded(*args: object, **kwargs: object) -> object:
         call = Call(function, args, kwargs, None, None, circuit)
         outcome = await run_async(segment.start(call), call, segment.classify)
-        if outcome.fault is None:
+        if isinstance(outcome, Returned):
             return outcome.value
         try:
             raise outcome.error

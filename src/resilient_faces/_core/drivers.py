@@ -6,6 +6,7 @@ frame of a policy, and no outcome keeps the error that it describes alive.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 from resilient_faces._core import workers
 from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Sleep, Tell, Unanswered
 from resilient_faces._core.outcome import Call, Outcome, Raised, Returned
-from resilient_faces._core.runtime import RUNTIME, running_asyncio
+from resilient_faces._core.runtime import RUNTIME, in_event_loop
 from resilient_faces.errors import ResilienceWarning
 from resilient_faces.faults import Classification
 
@@ -42,7 +43,7 @@ def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
             answer = None
             if type(request) is Sleep:
                 if request.seconds > 0.0:
-                    if running_asyncio():
+                    if in_event_loop():
                         _warn_of_blocking(call)
                     RUNTIME.sleep(request.seconds)
             elif type(request) is CallOther:
@@ -57,7 +58,8 @@ def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
             else:
                 raise _unknown(request)
     except StopIteration as stop:
-        return _result(stop)
+        result: T = stop.value
+        return result
     finally:
         flow.close()
         answer = None
@@ -97,15 +99,11 @@ async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
             else:
                 raise _unknown(request)
     except StopIteration as stop:
-        return _result(stop)
+        result: T = stop.value
+        return result
     finally:
         flow.close()
         answer = None
-
-
-def _result(stop: StopIteration) -> T:
-    result: T = stop.value
-    return result
 
 
 def _unknown(request: object) -> TypeError:
@@ -151,8 +149,16 @@ def _warn_of_blocking(call: Call) -> None:
         f"RF100 the sync guard of {name!r} sleeps inside a running event loop and stops every other task meanwhile. "
         "Make the function `async def`, or call it through `asyncio.to_thread`.",
         ResilienceWarning,
-        stacklevel=3,
+        stacklevel=_outside(),
     )
+
+
+def _outside() -> int:
+    """The `stacklevel` of the nearest frame outside of this library, seen from `_warn_of_blocking`."""
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("resilient_faces."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def forget_warnings() -> None:

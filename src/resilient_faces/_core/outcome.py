@@ -114,8 +114,11 @@ class Gate(Protocol):
     name: str
     last: str | None
     """Code of the fault that opened the circuit."""
+    generation: Permit | None
+    """The permit that everybody may call under, and the only one that may still change anything; None if the circuit
+    does not let everybody through."""
     calm: Permit | None
-    """The permit of a closed circuit with nothing pending; None if a call or its success would be news."""
+    """The same permit while a success is no news; None when one must be settled, because failures are pending."""
     news: list[Transition]
     """Changes of state that the listeners have not been told yet; empty but for moments."""
 
@@ -130,6 +133,9 @@ class Gate(Protocol):
 
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""
+
+    def trip(self, permit: Permit, fault: Fault | None) -> None:
+        """Open at once because of one answer."""
 
 
 class Call:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
 import os
 import random
 import sys
@@ -11,11 +13,12 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from resilient_faces.events import Event, Listener
 
-__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "logger_of", "on_fork", "running_asyncio"]
+__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "in_event_loop", "logger_of", "on_fork", "running_asyncio"]
 
 SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
 
@@ -38,6 +41,34 @@ def running_asyncio() -> bool:
     return asyncio is not None and asyncio._get_running_loop() is not None
 
 
+def in_event_loop() -> bool:
+    """Whether this thread is inside a running event loop, asyncio's or trio's; neither is imported to find out."""
+    if running_asyncio():
+        return True
+    trio = sys.modules.get("trio")
+    try:
+        return trio is not None and trio.lowlevel.current_trio_token() is not None
+    except RuntimeError:  # trio is loaded, and not running here
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """What is said to all retries of a process at once.
+
+    Attributes:
+        on: False: no retry repeats anything.
+        stopped: The process is shutting down.
+        attempts_cap: In test mode: attempts of any retry at most.
+        delay_cap: In test mode: longest wait of any retry, in seconds.
+    """
+
+    on: bool = True
+    stopped: bool = False
+    attempts_cap: float = math.inf
+    delay_cap: float = math.inf
+
+
 class Runtime:
     """One process's way to tell time, draw chances, wait and report. Its members can be swapped for a test.
 
@@ -49,22 +80,20 @@ class Runtime:
         asleep: Wait in a task; also the one checkpoint when the seconds are zero.
         listeners: Who hears every event.
         log: The default listener, which writes to `logging`; None until the telemetry floor sets it.
-        stopping: Set by `shutdown()`: waits end at once and nothing is tried again.
-        retries: False switches all retries off.
-        attempts_cap: In test mode no retry makes more attempts than this; None outside of it.
-        delay_cap: In test mode no retry waits longer, in seconds; None outside of it.
+        stopping: Set by `stop()`: waits end at once.
+        stopped: Whether it is set: nothing is tried again.
+        retrying: What the process's switches say to all retries; None as long as they say nothing.
     """
 
     __slots__ = (
-        "attempts_cap",
         "asleep",
-        "delay_cap",
         "listeners",
         "log",
         "monotonic",
         "random",
-        "retries",
+        "retrying",
         "sleep",
+        "stopped",
         "stopping",
         "wall",
     )
@@ -78,9 +107,8 @@ class Runtime:
         self.listeners: tuple[Listener, ...] = ()
         self.log: Listener | None = None
         self.stopping = threading.Event()
-        self.retries = True
-        self.attempts_cap: int | None = None
-        self.delay_cap: float | None = None
+        self.stopped = False
+        self.retrying: Switches | None = None
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0.0:
@@ -99,7 +127,7 @@ class Runtime:
             await pause(seconds)
             return
         until = time.monotonic() + seconds
-        while not self.stopping.is_set():
+        while not self.stopped:
             left = until - time.monotonic()
             if left <= 0.0:
                 break
@@ -126,6 +154,20 @@ class Runtime:
 
         return stop
 
+    def stop(self, stopped: bool = True) -> None:
+        """End all waits and try nothing again; False takes it back."""
+        self.stopped = stopped
+        self.switch(stopped=stopped)
+        if stopped:
+            self.stopping.set()
+        else:
+            self.stopping.clear()
+
+    def switch(self, **changes: bool | float | None) -> None:
+        """Change the process's switches for retries."""
+        now = dataclasses.replace(self.retrying or Switches(), **changes)  # type: ignore[arg-type]
+        self.retrying = None if now == Switches() else now
+
     def reseed(self) -> None:
         """Draw from a fresh source: a forked child must not repeat its parent's chances."""
         self.random = random.Random().random
@@ -149,12 +191,10 @@ def on_fork(thing: Forkable) -> None:
 
 
 def _in_child() -> None:
-    if RUNTIME.random.__self__.__class__ is random.Random:  # type: ignore[attr-defined]
+    if isinstance(getattr(RUNTIME.random, "__self__", None), random.Random):  # not while a test sets the chances
         RUNTIME.reseed()
-    stopping = RUNTIME.stopping.is_set()
     RUNTIME.stopping = threading.Event()  # its lock may have been held when the process forked
-    if stopping:
-        RUNTIME.stopping.set()
+    RUNTIME.stop(RUNTIME.stopped)
     for thing in list(_forkables):
         thing.after_fork()
 
@@ -194,7 +234,7 @@ class ManualRuntime:
         self.now += seconds
 
     def _wait(self, seconds: float) -> None:
-        if RUNTIME.stopping.is_set():
+        if RUNTIME.stopped:
             return
         self.slept.append(seconds)
         self.now += seconds

@@ -27,17 +27,21 @@ class LimitPassed(Exception):
 class Abandoned:
     """Counts the threads that outlived their limit and still run."""
 
-    __slots__ = ("_lock", "count", "total")
+    __slots__ = ("__weakref__", "_lock", "count")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.count = 0
-        self.total = 0
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """A child inherits the number but not the threads."""
+        self._lock = threading.Lock()
+        self.count = 0
 
     def add(self, change: int) -> None:
         with self._lock:
             self.count += change
-            self.total += max(0, change)
 
 
 class _Job:

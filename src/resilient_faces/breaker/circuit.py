@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
+from resilient_faces._core.direct import tell_news
 from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.breaker.machine import State, Trial, Trigger, open_seconds, step, verdict_of
@@ -99,11 +100,13 @@ class Circuit:
         "_observed",
         "_opened",
         "_probes",
+        "_refusing",
         "_rejections",
         "_reopenings",
         "_settings",
         "_statistics",
         "_trial",
+        "_undetermined",
         "_until",
         "calm",
         "generation",
@@ -111,16 +114,14 @@ class Circuit:
         "last",
         "name",
         "news",
-        "on_busy",
         "state",
     )
 
     def __init__(
-        self, name: str, settings: Settings, key: Hashable = "", on_busy: Callable[[bool], None] | None = None
+        self, name: str, settings: Settings, key: Hashable = ""
     ) -> None:
         self.name = name
         self.key = key if isinstance(key, str) else str(key)
-        self.on_busy = on_busy
         self.last: str | None = None
         self.news: list[Transition] = _NONE
         self._settings = settings
@@ -130,10 +131,12 @@ class Circuit:
         self._opened = 0
         self._reopenings = 0
         self._until = 0.0
+        self._refusing = -math.inf  # `_until` while open, which spares `refusal` a look at the state
         self._trial: Trial | None = None
         self._probes: list[Permit] = _NO_PROBES
         self._holders: frozenset[object] = frozenset()
         self._observed = False
+        self._undetermined: Opening | None = None
         self.state = State.closed
         self.generation: Permit | None = None
         self.calm: Permit | None = None
@@ -146,6 +149,7 @@ class Circuit:
                 State.disabled: Trigger.disable,
                 State.metrics_only: Trigger.observe,
             }[settings.initial]
+            self._until = math.inf
             self._move(trigger, RUNTIME.monotonic(), None)
             self.news = _NONE
         on_fork(self)
@@ -154,39 +158,33 @@ class Circuit:
 
     def refusal(self) -> float:
         """Seconds until a probe may be asked for; 0 if one may be asked for now. Takes no lock."""
-        state = self.state
-        if state is not _OPEN and state is not _FORCED:
-            return 0.0
-        left = self._until - RUNTIME.monotonic()
-        if left <= 0.0:
-            return 0.0
-        next(self._rejections)
-        return left
+        left = self._refusing - RUNTIME.monotonic()
+        if left > 0.0:
+            next(self._rejections)
+            return left
+        return 0.0
 
     def acquire(self) -> Permit | Refused:
         """Leave to call: the shared permit of a closed circuit, a probe of a half-open one, or a refusal."""
-        permit = self.calm
+        permit = self.generation
         if permit is not None:
             return permit
-        opened = self._opened
-        granted = self._acquire()
-        if self._opened != opened:
-            self._compute_open_time(_HUNG)
+        with self._lock:
+            granted = self._admit(RUNTIME.monotonic())
+        if self._undetermined is not None:
+            self._determine()
         return granted
 
-    def _acquire(self) -> Permit | Refused:
-        with self._lock:
-            now = RUNTIME.monotonic()
-            state = self.state
-            if state in _OPENS:
-                if now < self._until:
-                    next(self._rejections)
-                    return Refused(self._until - now)
-                self._move(Trigger.rested if state is _OPEN else Trigger.released, now, None)
-            elif state is not State.half_open:
-                assert self.generation is not None
-                return self.generation  # closed with failures pending, disabled or metrics-only
-            return self._probe(now)
+    def _admit(self, now: float) -> Permit | Refused:
+        """Leave to call while the circuit does not let everybody through. Lock held."""
+        if self.generation is not None:  # it closed while we waited for the lock
+            return self.generation
+        if self.state is not State.half_open:
+            if now < self._until:
+                next(self._rejections)
+                return Refused(self._until - now)
+            self._move(Trigger.rested if self.state is _OPEN else Trigger.released, now, None)
+        return self._probe(now)
 
     def _probe(self, now: float) -> Permit | Refused:
         """One more probe, if the trial has a place. Half-open, lock held."""
@@ -211,81 +209,67 @@ class Circuit:
 
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""
-        opened = self._opened
-        self._settle(permit, verdict, fault, slow)
-        if self._opened != opened:
-            self._compute_open_time(fault)
-
-    def _settle(self, permit: Permit, verdict: Verdict, fault: Fault | None, slow: bool) -> None:
         with self._lock:
-            now = RUNTIME.monotonic()
-            if permit.expires is not None:
-                if permit in self._probes:
-                    self._probes.remove(permit)
-                    if slow and verdict is Verdict.success:
-                        verdict = Verdict.failure
-                    self._decide(verdict, now, fault)
-                return
-            if permit is not self.generation or verdict is Verdict.neutral:
-                return
-            if verdict is Verdict.success:
-                self._succeeded(now, slow)
-            else:
-                self._failed(now, slow, fault)
+            if permit is self.generation:
+                if verdict is _SUCCESS:
+                    self._succeeded(slow)
+                elif verdict is _FAILURE:
+                    self._failed(slow, fault)
+            elif permit.expires is not None and permit in self._probes:
+                self._probes.remove(permit)
+                now = RUNTIME.monotonic()
+                if verdict is _SUCCESS and (slow or permit.expires <= now):
+                    verdict = _FAILURE  # too slow to count as health
+                self._decide(verdict, now, fault)
+        if self._undetermined is not None:
+            self._determine()
 
-    def _succeeded(self, now: float, slow: bool) -> None:
+    def _succeeded(self, slow: bool) -> None:
+        """Lock held."""
+        now = RUNTIME.monotonic()
+        tripped = False
         for statistic in self._statistics:
-            statistic.success(now, slow)
-        if slow:
-            self._trip_if_enough(now, None)
-        if self.state is State.closed and self.calm is None:
+            tripped = statistic.success(now, slow) or tripped
+        if tripped:
+            self._enough(now, None)
+        elif self.state is _CLOSED:
             self.calm = self.generation
-            self._tell_busy(False)
 
-    def _failed(self, now: float, slow: bool, fault: Fault | None) -> None:
-        self._failures += 1
-        pending = False
-        for statistic in self._statistics:
-            statistic.failure(now, slow)
-            pending = pending or statistic.pending
-        if self._trip_if_enough(now, fault):
+    def _failed(self, slow: bool, fault: Fault | None) -> None:
+        """Lock held."""
+        if self.state is State.disabled:
             return
-        if self.state is State.closed:
-            if pending:
-                self.calm = None
-            self._tell_busy(True)
+        now = RUNTIME.monotonic()
+        self._failures += 1
+        tripped = pending = False
+        for statistic in self._statistics:
+            tripped = statistic.failure(now, slow) or tripped
+            pending = statistic.pending or pending
+        if tripped:
+            self._enough(now, fault)
+        elif pending:
+            self.calm = None
 
-    def _trip_if_enough(self, now: float, fault: Fault | None) -> bool:
-        if not any([statistic.tripped(now) for statistic in self._statistics]):
-            return False
-        if self.state is State.metrics_only:
-            if not self._observed:
-                self._observed = True
-                self._announce(State.metrics_only.value, "would_open", None, fault)
-            return False
-        if self.state is not State.closed:
-            return False
-        self._move(Trigger.tripped, now, fault)
-        return True
+    def _enough(self, now: float, fault: Fault | None) -> None:
+        """A rule says that it is time to open. Lock held."""
+        if self.state is _CLOSED:
+            self._move(Trigger.tripped, now, fault)
+        elif self.state is State.metrics_only and not self._observed:
+            self._observed = True
+            self._announce(State.metrics_only.value, "would_open", None, fault)
 
     def trip(self, permit: Permit, fault: Fault | None) -> None:
         """Open at once because of one answer; a permit of an older generation changes nothing."""
-        opened = self._opened
-        self._trip(permit, fault)
-        if self._opened != opened:
-            self._compute_open_time(fault)
-
-    def _trip(self, permit: Permit, fault: Fault | None) -> None:
         with self._lock:
             now = RUNTIME.monotonic()
-            if permit.expires is not None:
-                if permit in self._probes:
-                    self._probes.remove(permit)
-                    self._failures += 1
-                    self._move(Trigger.failed, now, fault)
-            elif permit is self.generation and self.state is State.closed:
+            if permit is self.generation:
+                self._failures += self.state is not State.disabled
+                self._enough(now, fault)
+            elif permit in self._probes:
                 self._failures += 1
-                self._move(Trigger.tripped, now, fault)
+                self._move(Trigger.failed, now, fault)
+        if self._undetermined is not None:
+            self._determine()
 
     def _decide(self, verdict: Verdict, now: float, fault: Fault | None) -> None:
         """A probe has its verdict. Half-open, lock held."""
@@ -307,6 +291,7 @@ class Circuit:
                 self._close()
             else:
                 self._move(Trigger.reset, RUNTIME.monotonic(), None)
+        tell_news(self)
 
     def force_open(self, seconds: float | None = None, *, by: object = None) -> None:
         """Refuse every call until `release`, or for so many seconds.
@@ -320,10 +305,11 @@ class Circuit:
             self._holders = self._holders | {by}
             until = math.inf if seconds is None else now + seconds
             if self.state is State.forced_open:
-                self._until = max(self._until, until)
+                self._until = self._refusing = max(self._until, until)
             else:
                 self._until = until
                 self._move(Trigger.force_open, now, None)
+        tell_news(self)
 
     def release(self, *, by: object = None) -> None:
         """End `force_open`, `disable` or `metrics_only`. A circuit that was forced open probes first."""
@@ -332,16 +318,19 @@ class Circuit:
             if self.state is State.forced_open and self._holders:
                 return
             self._move(Trigger.released, RUNTIME.monotonic(), None)
+        tell_news(self)
 
     def disable(self) -> None:
         """Let everything pass and count nothing, until `release`."""
         with self._lock:
             self._move(Trigger.disable, RUNTIME.monotonic(), None)
+        tell_news(self)
 
     def metrics_only(self) -> None:
         """Let everything pass, count it, and only tell when the circuit would have opened; until `release`."""
         with self._lock:
             self._move(Trigger.observe, RUNTIME.monotonic(), None)
+        tell_news(self)
 
     def snapshot(self) -> Snapshot:
         """How the circuit stands now."""
@@ -358,7 +347,7 @@ class Circuit:
                 retry_after=None if left is None or math.isinf(left) else max(0.0, left),
                 reopenings=self._reopenings,
                 probes=len(self._probes),
-                rejected=self._rejections.__reduce__()[1][0],  # type: ignore[index]  # the count without taking one
+                rejected=int(repr(self._rejections)[6:-1]),  # `count(7)`: the number without taking one
                 failures=self._failures,
                 opened=self._opened,
                 last_failure=self.last,
@@ -410,12 +399,16 @@ class Circuit:
         self.generation = self.calm = None
         self._probes = _NO_PROBES
         self._trial = None
+        if was is State.forced_open:
+            self._holders = frozenset()
         if state is State.open:
             if fault is not None:
                 self.last = fault.code
             if until is None:
                 self._reopenings = self._reopenings + 1 if trigger is Trigger.failed else 0
                 until = now + self._open_time()
+                if self._settings.open_for is not None:
+                    self._undetermined = Opening(fault, self._reopenings, until - now)
             self._until = until
             self._opened += 1
             delay = until - now
@@ -427,11 +420,11 @@ class Circuit:
             self._probes = []
             self._trial = Trial(self._settings.probes, self._settings.needed)
         self.state = state
+        self._refusing = self._until if state in _OPENS else -math.inf
         if state is State.closed:
             self._close()
         elif state in (State.disabled, State.metrics_only):
             self._pass(state)
-        self._tell_busy(state is not State.closed)
         self._announce(was.value, state.value, delay, fault)
 
     def _close(self) -> None:
@@ -456,19 +449,22 @@ class Circuit:
         settings = self._settings
         return open_seconds(settings.recovery_timeout, settings.growth, settings.max_recovery_timeout, self._reopenings)
 
-    def _compute_open_time(self, fault: Fault | None) -> None:
+    def _determine(self) -> None:
         """Let the user's function change the open time of the opening that just happened; no lock while it runs."""
+        with self._lock:
+            opening, self._undetermined = self._undetermined, None
+            opened = self._opened
         compute = self._settings.open_for
-        if compute is None:
-            return
-        opened, default = self._opened, self._open_time()
+        if opening is None or compute is None:
+            return  # another thread does it
+        default = opening.default
         try:
-            seconds = max(0.0, float(compute(Opening(fault, self._reopenings, default))))
+            seconds = max(0.0, float(compute(opening)))
         except Exception:  # the circuit stays open whatever the user's function does
             return
         with self._lock:
             if self._opened == opened and self.state is State.open:
-                self._until += seconds - default
+                self._until = self._refusing = self._until + seconds - default
                 if self.news:
                     self.news[-1].delay = seconds
 
@@ -482,16 +478,19 @@ class Circuit:
             self.news = _NONE
             return news
 
-    def _tell_busy(self, busy: bool) -> None:
-        if self.on_busy is not None:
-            self.on_busy(busy)
-
     def after_fork(self) -> None:
         """In a forked child: a fresh lock, and the probes stay the parent's."""
         self._lock = threading.Lock()
         if self.state is State.half_open:
             self._probes = []
             self._trial = Trial(self._settings.probes, self._settings.needed)
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing is lost if the circuit goes: closed, and no failure counts towards opening it."""
+        if self.state is not _CLOSED or self.calm is None:
+            return False
+        return not any(statistic.bad(RUNTIME.monotonic()) for statistic in self._statistics)
 
     def __repr__(self) -> str:
         return f"<circuit {self.name!r}{f' of {self.key!r}' if self.key else ''}: {self.state.value}>"
@@ -510,8 +509,10 @@ def _note_of(statistics: tuple[Statistic, ...]) -> Callable[[bool], object] | No
     return note
 
 
+_SUCCESS: Final = Verdict.success
+_FAILURE: Final = Verdict.failure
+_CLOSED: Final = State.closed
 _OPEN: Final = State.open
-_FORCED: Final = State.forced_open
 _NONE: Final[list[Transition]] = []  # shared and never written to: `_announce` makes a new list
 _NO_PROBES: Final[list[Permit]] = []  # likewise: only a half-open circuit has a list of its own
 _HUNG: Final = Fault(Kind.timeout, "probe.lease")

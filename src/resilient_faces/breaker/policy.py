@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
 from types import FunctionType
@@ -24,7 +23,7 @@ from resilient_faces.breaker.store import BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import CircuitOpenError
-from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher, rule
+from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
 
 __all__ = ["Breaker", "circuit_breaker"]
 
@@ -201,6 +200,7 @@ class Breaker(Decorator[NoReturn]):
         if self.key is not None:
             return _ByKey(self._family, self.key)
         if self.name is None and _is_method(function):
+            self._family.name = self._family.name or name_of(function)
             return _ByInstance(self._family)
         return None
 
@@ -236,36 +236,42 @@ class Breaker(Decorator[NoReturn]):
             refused = yield from self._sync.before(circuit)
             if refused is not None:
                 return (yield from self._rejected(circuit, refused, call))
-        permit: Permit | Refused | None = call.granted
+        permit = call.granted  # the direct path's, with its attempt
         took = 0.0
         if permit is not None:
             call.granted = None
             took = call.took
         else:
-            permit = circuit.acquire()
-            if circuit.news:
-                yield from _tell(circuit)
-            if isinstance(permit, Refused):
-                return (yield from self._rejected(circuit, permit, call))
-        timed = permit.slow_after != math.inf
-        began = RUNTIME.monotonic() if timed else 0.0
+            permit = circuit.generation
+            if permit is None:
+                granted = circuit.acquire()
+                if circuit.news:
+                    yield from _tell(circuit)
+                if isinstance(granted, Refused):
+                    return (yield from self._rejected(circuit, granted, call))
+                permit = granted
+        began = RUNTIME.monotonic() if permit.slow_after != _NEVER else 0.0
         try:
             outcome = yield from inner(call)
         except BaseException:  # cancelled: neutral, the permit goes back
             circuit.settle(permit, Verdict.neutral)
             raise
-        slow = timed and took + RUNTIME.monotonic() - began >= permit.slow_after
+        slow = permit.slow_after != _NEVER and took + RUNTIME.monotonic() - began >= permit.slow_after
         fault = outcome.fault
-        if fault is None:
-            fault = self._judge.result(outcome)
-            if fault is None:
-                circuit.settle(permit, Verdict.success, None, slow)
+        judge = self._judge
+        if fault is not None and judge.plain:
+            circuit.settle(permit, _FAILURE if fault.rule.failure else _NEUTRAL, fault, slow)
+        elif fault is not None:
+            if judge.trips(outcome, fault):
+                circuit.trip(permit, fault)
             else:
-                circuit.settle(permit, Verdict.failure, fault, slow)
-        elif self._judge.trips(outcome, fault):
-            circuit.trip(permit, fault)  # type: ignore[attr-defined]
-        else:
-            circuit.settle(permit, self._judge.verdict(outcome, fault), fault, slow)
+                circuit.settle(permit, judge.verdict(outcome, fault), fault, slow)
+        elif (fault := judge.result(outcome)) is not None:
+            circuit.settle(permit, _FAILURE, fault, slow)
+        elif slow or circuit.calm is not permit:
+            circuit.settle(permit, _SUCCESS, None, slow)
+        elif permit.note is not None:
+            permit.note(True)
         if circuit.news:
             if self._sync is not None:
                 yield from self._sync.after(circuit)
@@ -320,15 +326,17 @@ class Breaker(Decorator[NoReturn]):
             circuit.settle(permit, Verdict.neutral)
         tell_news(circuit)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _again, (type(self), {one.name: getattr(self, one.name) for one in fields(self) if one.init})
+    def __del__(self) -> None:
+        # What the circuit knows must outlive a breaker that was made for one call.
+        family = getattr(self, "_family", None)
+        if family is not None and self.name is not None and circuits is not None:
+            circuits.keep(family)
 
 
-def _again(cls: type[Breaker], options: dict[str, object]) -> Breaker:
-    """What unpickling calls: the same name is the same circuit."""
-    return cls(**options)  # type: ignore[arg-type]
-
-
+_NEVER: Final = math.inf
+_SUCCESS: Final = Verdict.success
+_FAILURE: Final = Verdict.failure
+_NEUTRAL: Final = Verdict.neutral
 _OPEN: Final = Fault(Kind.rejected, "CircuitOpenError", Executed.no)
 
 
@@ -340,7 +348,7 @@ def _tell(circuit: Gate) -> Flow[None]:
 class _Judge:
     """What an outcome means to the breaker."""
 
-    __slots__ = ("_failures", "_ignore", "_on_result", "_trip_on")
+    __slots__ = ("_failures", "_ignore", "_on_result", "_trip_on", "plain")
 
     def __init__(
         self,
@@ -353,6 +361,7 @@ class _Judge:
         self._ignore = None if ignore is None else matcher(ignore)
         self._trip_on = None if trip_on is None else matcher(trip_on)
         self._on_result = on_result
+        self.plain = failures is None and ignore is None and trip_on is None  # the kind of fault decides alone
 
     def verdict(self, outcome: Outcome, fault: Fault) -> Verdict:
         """The verdict on a raised error; our own rejections and cancellations are never evidence."""
@@ -363,7 +372,7 @@ class _Judge:
             return Verdict.neutral
         if self._failures is not None:
             return Verdict.failure if self._failures(outcome.error, fault) else Verdict.neutral
-        return Verdict.failure if rule(kind).failure else Verdict.neutral
+        return Verdict.failure if fault.rule.failure else Verdict.neutral
 
     def trips(self, outcome: Outcome, fault: Fault) -> bool:
         """Whether this error opens the circuit at once."""
@@ -380,7 +389,7 @@ class _Judge:
             return None
         found = self._on_result(outcome.value)
         if isinstance(found, Fault):
-            return found if rule(found.kind).failure else None
+            return found if found.rule.failure else None
         return Fault(Kind.transient, "result", Executed.yes) if found else None
 
 
@@ -408,13 +417,12 @@ class _ByKey:
 
 
 class _ByInstance:
-    """One circuit for each instance that a method is called on, held weakly. Instances need not be hashable."""
+    """One circuit for each instance that a method is called on. Instances need not be hashable, and are not kept."""
 
-    __slots__ = ("_family", "_watched")
+    __slots__ = ("_family",)
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._watched: dict[int, weakref.ref[object]] = {}
 
     def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Hashable:
         return id(args[0])
@@ -424,20 +432,14 @@ class _ByInstance:
         return None if live is None else live.get(key)
 
     def gate_of(self, key: Hashable, args: tuple[object, ...]) -> Gate:
-        family, watched = self._family, self._watched
-
-        def gone(_: object) -> None:
-            watched.pop(key, None)  # type: ignore[call-overload]
-            family.drop(key)
-
         try:
-            watched[key] = weakref.ref(args[0], gone)  # type: ignore[index]
+            self._family.watch(key, args[0])
         except TypeError:
             raise TypeError(
                 f"{type(args[0]).__name__} objects take no weak references, so they cannot have a circuit each. "
                 "Give circuit_breaker a name or a key, or add '__weakref__' to the class's __slots__."
             ) from None
-        return family.of(key)
+        return self._family.of(key)
 
 
 def _is_method(function: object) -> bool:
@@ -457,7 +459,7 @@ def _is_method(function: object) -> bool:
 class _Sync:
     """Keeps circuits in step with a store. The store is asked seldom, never waited for long, and may fail."""
 
-    __slots__ = ("_limit", "_refresh", "_seen", "_store", "_versions")
+    __slots__ = ("_limit", "_refresh", "_seen", "_store", "_trials", "_versions")
 
     def __init__(self, store: BreakerStore, refresh: float, limit: float) -> None:
         self._store = store
@@ -465,12 +467,13 @@ class _Sync:
         self._limit = limit
         self._seen: dict[str, float] = {}
         self._versions: dict[str, int] = {}
+        self._trials: dict[str, int] = {}  # versions of the trials that this process has claimed
 
     def before(self, gate: Gate) -> Flow[Refused | None]:
         """Learn what other processes found; claim the trial if it is time for one. A refusal if another has it."""
         circuit: Circuit = gate  # type: ignore[assignment]
         key = f"{circuit.name}/{circuit.key}"
-        probing = circuit.state is State.open and circuit.refusal() == 0.0
+        probing = circuit.state is State.open and circuit.seconds_left == 0.0
         now = RUNTIME.monotonic()
         if not probing and now - self._seen.get(key, -math.inf) < self._refresh:
             return None
@@ -480,24 +483,27 @@ class _Sync:
             yield from self._failed(circuit, found)
             return None
         known = self._versions.get(key, 0)
-        if found is not None and found.version > known:
-            self._versions[key] = known = found.version
+        if found is not None and (found.version > known or found.state == State.half_open.value):
             clock = yield from ask(self._store.now, inline=self._store.inline, limit=self._limit)
             if isinstance(clock, Unanswered):
                 yield from self._failed(circuit, clock)
                 return None
             left = found.until - clock
-            if found.state == State.closed.value:
-                circuit.adopt_closed()
-            elif left > 0.0:
-                if found.state == State.half_open.value:
-                    return Refused(left)  # another process has the trial
-                circuit.adopt_open(left, found.last, found.reopenings)
-            yield from _tell(circuit)
-        if circuit.state is State.open and circuit.refusal() == 0.0:
+            if found.state == State.half_open.value and left > 0.0 and self._trials.get(key) != found.version:
+                return Refused(left)  # another process has the trial until its lease ends
+            if found.version > known:
+                self._versions[key] = found.version
+                if found.state == State.closed.value:
+                    circuit.adopt_closed()
+                elif left > 0.0 and found.state == State.open.value:
+                    circuit.adopt_open(left, found.last, found.reopenings)
+                yield from _tell(circuit)
+        if circuit.state is State.open and circuit.seconds_left == 0.0:
             won = yield from self._write(circuit, key, State.half_open, circuit.probe_lease)
             if won is False:
                 return Refused(self._refresh)
+            if won:
+                self._trials[key] = self._versions[key]
         return None
 
     def after(self, gate: Gate) -> Flow[None]:

@@ -1,8 +1,8 @@
 """Circuits by name and key. The same name is the same circuit; the same name with other options is an error.
 
-A family is what one name stands for: one circuit, or one for each key or instance, up to a bound. The registry itself
-holds families weakly, so a function that goes takes its circuit with it, unless the circuit has something to remember
-(failures pending, open, held open by hand): such families are kept until they are calm again.
+A family is what one name stands for: one circuit, or one for each key or instance, up to a bound. The registry holds
+families weakly, so the last function that goes takes its circuit with it. If that circuit has something to remember
+(failures that count, open, held open by hand), the registry keeps it until it has not.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from resilient_faces.errors import DuplicateNameError, ResilienceError
 
 __all__ = ["Circuits", "Family", "Switch", "circuits", "place_of_caller"]
 
-_busy: Final[set[Family]] = set()
-
-
 class Family:
     """The circuits of one name.
 
@@ -35,7 +32,7 @@ class Family:
         limit: Keys at most; beyond it calm circuits go, oldest first.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_lock", "limit", "live", "name", "options", "place", "settings", "single")
+    __slots__ = ("__weakref__", "_lock", "era", "limit", "live", "name", "options", "place", "settings", "single", "watched")
 
     def __init__(self, name: str, settings: Settings, options: tuple[object, ...], place: str, limit: int) -> None:
         self.name = name
@@ -45,17 +42,19 @@ class Family:
         self.limit = limit
         self.live: dict[Hashable, Circuit] | None = None
         self.single: Circuit | None = None
-        self._busy = 0
+        self.era: object = None
+        self.watched: dict[Hashable, weakref.ref[object]] | None = None
         self._lock = threading.Lock()
+        on_fork(self)
 
     def one(self) -> Circuit:
         """The circuit of a name without keys."""
         circuit = self.single
         if circuit is None:
             with self._lock:
-                if self.single is None:
-                    self.single = Circuit(self.name, self.settings, "", _Busy(self))
                 circuit = self.single
+                if circuit is None:
+                    circuit = self.single = Circuit(self.name, self.settings)
         return circuit
 
     def of(self, key: Hashable) -> Circuit:
@@ -68,44 +67,39 @@ class Family:
                 if len(self.live) >= self.limit:
                     calm = next((k for k, one in self.live.items() if one.calm is not None), None)
                     self.live.pop(next(iter(self.live)) if calm is None else calm)
-                circuit = self.live[key] = Circuit(self.name, self.settings, key, _Busy(self))
+                circuit = self.live[key] = Circuit(self.name, self.settings, key)
             return circuit
 
-    def drop(self, key: Hashable) -> None:
-        """The instance that this key stood for is gone."""
-        with self._lock:
+    def watch(self, key: Hashable, instance: object) -> None:
+        """Drop the key's circuit when the instance that it stands for is gone.
+
+        Raises:
+            TypeError: The instance takes no weak references.
+        """
+
+        if self.watched is None:
+            self.watched = {}
+        watched = self.watched
+
+        def gone(_: object) -> None:  # run by the garbage collector, anywhere: no lock, only atomic steps
+            watched.pop(key, None)
             if self.live is not None:
                 self.live.pop(key, None)
+
+        watched[key] = weakref.ref(instance, gone)
 
     def all(self) -> list[Circuit]:
         """The circuits that exist now."""
         keyed = [] if self.live is None else list(self.live.values())
         return keyed if self.single is None else [self.single, *keyed]
 
-    def count_busy(self, change: int) -> None:
-        with self._lock:
-            self._busy += change
-            if self._busy > 0:
-                _busy.add(self)
-            else:
-                _busy.discard(self)
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
 
-
-class _Busy:
-    """Tells a family, without holding it, that one of its circuits has something to remember."""
-
-    __slots__ = ("_family", "_told")
-
-    def __init__(self, family: Family) -> None:
-        self._family = weakref.ref(family)
-        self._told = False
-
-    def __call__(self, busy: bool) -> None:
-        if busy is not self._told:
-            self._told = busy
-            family = self._family()
-            if family is not None:
-                family.count_busy(1 if busy else -1)
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing is lost if the family goes."""
+        return all(circuit.forgettable for circuit in self.all())
 
 
 class Circuits:
@@ -117,6 +111,8 @@ class Circuits:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._families: weakref.WeakValueDictionary[str, Family] = weakref.WeakValueDictionary()
+        self._kept: set[Family] = set()
+        self._era = object()  # another one after `forget`: what was forgotten does not come back
         on_fork(self)
 
     def bind(
@@ -133,6 +129,7 @@ class Circuits:
         Raises:
             DuplicateNameError: The name is taken by one with other options.
         """
+        self._let_go()
         with self._lock:
             found = self._families.get(name)
             if found is not None and not replace:
@@ -143,10 +140,23 @@ class Circuits:
                     "Use the same options in both places, another name, or replace=True to start afresh."
                 )
             if found is not None:
-                _busy.discard(found)
+                self._kept.discard(found)
             family = Family(name, settings, options, place(), limit)
+            family.era = self._era
             self._families[name] = family
             return family
+
+    def keep(self, family: Family) -> None:
+        """A user of this family is gone; if it has something to remember, hold on to it. Takes no lock: called by GC."""
+        if family.era is not self._era or family.forgettable or self._families.get(family.name, family) is not family:
+            return
+        self._families[family.name] = family  # the collector may have cleared the weak reference already
+        self._kept.add(family)
+
+    def _let_go(self) -> None:
+        for family in list(self._kept):
+            if family.forgettable:
+                self._kept.discard(family)
 
     def __getitem__(self, name: str) -> Circuit:
         family = self._families.get(name)
@@ -189,12 +199,11 @@ class Circuits:
         """For tests: forget all names; functions decorated before keep circuits that nobody else can find."""
         with self._lock:
             self._families = weakref.WeakValueDictionary()
-            _busy.clear()
+            self._kept.clear()
+            self._era = object()
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        for family in list(self._families.values()):
-            family._lock = threading.Lock()
 
 
 circuits: Final = Circuits()
@@ -242,10 +251,20 @@ class Switch:
 def same(a: object, b: object) -> bool:
     """Whether two options mean the same; functions do if their code does, so that a module or cell can run again."""
     if isinstance(a, FunctionType) and isinstance(b, FunctionType):
-        return _code(a.__code__) == _code(b.__code__) and a.__defaults__ == b.__defaults__
+        return (
+            _code(a.__code__) == _code(b.__code__)
+            and a.__defaults__ == b.__defaults__
+            and a.__kwdefaults__ == b.__kwdefaults__
+            and same(_captured(a), _captured(b))
+        )
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)
+
+
+def _captured(function: FunctionType) -> tuple[object, ...]:
+    """What a closure holds."""
+    return tuple(cell.cell_contents for cell in function.__closure__ or ())
 
 
 def _code(code: CodeType) -> tuple[object, ...]:

@@ -28,9 +28,15 @@ class Statistic(Protocol):
     pending: bool
     """The next success must be settled under the lock."""
 
-    def success(self, now: float, slow: bool) -> None: ...
-    def failure(self, now: float, slow: bool) -> None: ...
-    def tripped(self, now: float) -> bool: ...
+    def success(self, now: float, slow: bool) -> bool:
+        """Count a success; whether it was enough to open, as a slow one may be."""
+
+    def failure(self, now: float, slow: bool) -> bool:
+        """Count a failure; whether it was enough to open."""
+
+    def bad(self, now: float) -> int:
+        """Calls that count towards opening."""
+
     def figures(self, now: float) -> dict[str, float]:
         """What the snapshot shows."""
 
@@ -79,16 +85,18 @@ class _Row:
         self.note: Callable[[bool], object] | None = None
         self.pending = False
 
-    def success(self, now: float, slow: bool) -> None:
+    def success(self, now: float, slow: bool) -> bool:
         self._count = 0
         self.pending = False
+        return False
 
-    def failure(self, now: float, slow: bool) -> None:
+    def failure(self, now: float, slow: bool) -> bool:
         self._count += 1
         self.pending = True
-
-    def tripped(self, now: float) -> bool:
         return self._count >= self._limit
+
+    def bad(self, now: float) -> int:
+        return self._count
 
     def figures(self, now: float) -> dict[str, float]:
         return {"consecutive_failures": self._count}
@@ -131,18 +139,19 @@ class _Period:
         self.note: Callable[[bool], object] | None = None
         self.pending = False
 
-    def success(self, now: float, slow: bool) -> None:
-        pass
+    def success(self, now: float, slow: bool) -> bool:
+        return False
 
-    def failure(self, now: float, slow: bool) -> None:
-        self._times.append(now)
-
-    def tripped(self, now: float) -> bool:
+    def failure(self, now: float, slow: bool) -> bool:
         times = self._times
+        times.append(now)
         return len(times) == times.maxlen and now - times[0] <= self._seconds
 
+    def bad(self, now: float) -> int:
+        return sum(now - time <= self._seconds for time in self._times)
+
     def figures(self, now: float) -> dict[str, float]:
-        return {"failures_within": sum(now - time <= self._seconds for time in self._times)}
+        return {"failures_within": self.bad(now)}
 
 
 # -- rates over a window -------------------------------------------------------------------------------------------
@@ -244,17 +253,24 @@ class _CountRate:
         self.note: Callable[[bool], object] | None = self._marks.append
         self.pending = False
 
-    def success(self, now: float, slow: bool) -> None:
-        self._marks.append(not (self._slow and slow))
+    def success(self, now: float, slow: bool) -> bool:
+        good = not (self._slow and slow)
+        self._marks.append(good)
+        return not good and self._tripped()
 
-    def failure(self, now: float, slow: bool) -> None:
-        self._marks.append(self._slow and not slow)
+    def failure(self, now: float, slow: bool) -> bool:
+        good = self._slow and not slow
+        self._marks.append(good)
+        return not good and self._tripped()
 
-    def tripped(self, now: float) -> bool:
+    def _tripped(self) -> bool:
         # Others append without the lock: `count` is one C call, iterating would not be.
         bad = self._marks.count(False)
         total = len(self._marks)
         return total >= self._minimum and bad >= self._fraction * total
+
+    def bad(self, now: float) -> int:
+        return self._marks.count(False)
 
     def figures(self, now: float) -> dict[str, float]:
         total = len(self._marks)
@@ -287,14 +303,22 @@ class _TimeRate:
         self.note: Callable[[bool], object] | None = note
         self.pending = False
 
-    def _add(self, now: float, bad: bool) -> None:
-        (self._bad if bad else self._good).append(now)
+    def success(self, now: float, slow: bool) -> bool:
+        return self._add(now, self._slow and slow)
 
-    def success(self, now: float, slow: bool) -> None:
-        self._add(now, self._slow and slow)
+    def failure(self, now: float, slow: bool) -> bool:
+        return self._add(now, slow if self._slow else True)
 
-    def failure(self, now: float, slow: bool) -> None:
-        self._add(now, slow if self._slow else True)
+    def _add(self, now: float, bad: bool) -> bool:
+        if not bad:
+            self._good.append(now)
+            return False
+        self._bad.append(now)
+        good, failed = self._counts(now)
+        return good + failed >= self._minimum and failed >= self._fraction * (good + failed)
+
+    def bad(self, now: float) -> int:
+        return self._counts(now)[1]
 
     def _counts(self, now: float) -> tuple[int, int]:
         since = now - self._seconds
@@ -308,10 +332,6 @@ class _TimeRate:
             except IndexError:
                 pass
         return len(self._good), len(self._bad)
-
-    def tripped(self, now: float) -> bool:
-        good, bad = self._counts(now)
-        return good + bad >= self._minimum and bad >= self._fraction * (good + bad)
 
     def figures(self, now: float) -> dict[str, float]:
         good, bad = self._counts(now)

@@ -11,7 +11,7 @@ from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, Returned, name_of
 from resilient_faces.composing import Decorator
 from resilient_faces.degrade.fallback import degraded
-from resilient_faces.faults import Classification, Fault, Kind, Match, matcher, rule
+from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
 
 __all__ = ["Answer", "Chain", "chain"]
 
@@ -91,7 +91,7 @@ class Chain(Decorator[Answer[T]], Generic[T]):
             return False
         if self._on is not None:
             return self._on(outcome.error, outcome.fault)
-        return rule(outcome.fault.kind).fallback
+        return outcome.fault.rule.fallback
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         outcome = yield from inner(call)

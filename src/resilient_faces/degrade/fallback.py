@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Generic, TypeAlias, TypeVar
+from typing import ClassVar, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from resilient_faces._core.context import LAST, RECORDER, LastOutcome, event, wanted
 from resilient_faces._core.effects import CallOther, Flow, Inner, Tell
@@ -13,12 +13,12 @@ from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.composing import Decorator
-from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, matcher, related, rule
+from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, matcher, related
 
 __all__ = ["Fallback", "degraded", "with_fallback"]
 
 T = TypeVar("T")
-UNSET: Final = object()
+UNSET: Final[NoReturn] = object()  # type: ignore[assignment]
 
 Choice: TypeAlias = "T | Callable[..., T]"
 
@@ -46,7 +46,7 @@ class Fallback(Decorator[T], Generic[T]):
         OptionError: Options are wrong; the message lists all of them.
     """
 
-    value: T = field(default=UNSET)  # type: ignore[assignment]
+    value: T = field(default=UNSET)
     function: Callable[..., T] | None = None
     by_error: Mapping[type[BaseException], Choice[T]] = field(default_factory=dict)
     by_kind: Mapping[Kind, Choice[T]] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Fallback(Decorator[T], Generic[T]):
                 return None
             if self._on is not None:
                 return fault if self._on(outcome.error, fault) else None
-            return fault if rule(fault.kind).fallback else None
+            return fault if fault.rule.fallback else None
         if self.on_result is None or isinstance(outcome, Degraded):
             return None
         found = self.on_result(outcome.value)
@@ -157,7 +157,7 @@ def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) 
             recorder.source = source
             if not recorder.faults:
                 recorder.faults.append(fault)
-    if RUNTIME.heard(logging.WARNING, policy):
+    if RUNTIME.heard(logging.INFO, policy):
         yield Tell(
             event(
                 "degraded",
@@ -173,7 +173,7 @@ def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) 
 
 
 @checked_call
-def with_fallback(fallback_value: T = UNSET, fallback_function: Callable[..., T] | None = None) -> Fallback[T]:  # type: ignore[assignment]
+def with_fallback(fallback_value: T = UNSET, fallback_function: Callable[..., T] | None = None) -> Fallback[T]:
     """A fallback for every `Exception`: the value, or the function called with the call's arguments.
 
     `Fallback` answers only where the classification sees a reason; this one always does.

@@ -14,7 +14,7 @@ from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.composing import Decorator
 from resilient_faces.degrade.fallback import degraded
-from resilient_faces.faults import Classification, Fault, Kind, Match, matcher, rule
+from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
 
 __all__ = ["LastGood"]
 
@@ -92,7 +92,7 @@ class LastGood(Decorator[NoReturn]):
                 self._memory.put(key, outcome.value)
             return outcome
         fault = outcome.fault
-        concerned = rule(fault.kind).fallback if self._on is None else self._on(outcome.error, fault)
+        concerned = fault.rule.fallback if self._on is None else self._on(outcome.error, fault)
         if not concerned or fault.kind is Kind.cancelled:
             return outcome
         found = self._memory.get(key, self.max_age)

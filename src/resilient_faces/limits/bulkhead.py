@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -109,7 +110,21 @@ class Bulkhead(Decorator[NoReturn]):
             if len(self._queue) >= self.max_waiting and not (self._free and not self._queue):
                 raise BulkheadFullError(self.name, None)
             self._queue.append(waiter)
+            if self._grant() is waiter:
+                return waiter
         self._hand_on()
+        return waiter
+
+    def _grant(self) -> _Waiter | None:
+        """Give a free place, if there is one, to who waits longest, if anybody does. Lock held."""
+        if not self._queue:
+            return None
+        try:
+            self._free.pop()
+        except IndexError:
+            return None
+        waiter = self._queue.popleft()
+        waiter.granted = True
         return waiter
 
     def _release(self) -> None:
@@ -122,14 +137,9 @@ class Bulkhead(Decorator[NoReturn]):
         """Give free places to those who wait, longest first."""
         while True:
             with self._lock:
-                if not self._queue:
-                    return
-                try:
-                    self._free.pop()
-                except IndexError:
-                    return
-                waiter = self._queue.popleft()
-                waiter.granted = True
+                waiter = self._grant()
+            if waiter is None:
+                return
             try:
                 waiter.wake()
             except RuntimeError:  # its event loop is closed: nobody will ever use the place
@@ -154,6 +164,8 @@ class Bulkhead(Decorator[NoReturn]):
         """Wait for a place in this thread."""
         ready = threading.Event()
         waiter = self._join(ready.set)
+        if waiter.granted:
+            return
         try:
             ready.wait(self._longest())
         except BaseException:
@@ -169,6 +181,8 @@ class Bulkhead(Decorator[NoReturn]):
 
         ready = anyio.Event()
         waiter = self._join(_waker(ready))
+        if waiter.granted:
+            return
         try:
             with anyio.move_on_after(self._longest()):
                 await ready.wait()
@@ -258,17 +272,14 @@ def _waker(ready: anyio.Event) -> Callable[[], None]:
             loop.call_soon_threadsafe(ready.set)
 
         return wake
-    from anyio import from_thread, lowlevel
+    # trio, which is loaded since it runs us. anyio has nothing to wake another thread's loop without waiting for it,
+    # and two loops that wait for each other would never wake.
+    token = sys.modules["trio"].lowlevel.current_trio_token()
 
-    thread, token = threading.get_ident(), lowlevel.current_token()
+    def wake_trio() -> None:
+        token.run_sync_soon(ready.set)  # a RuntimeError if that loop has ended
 
-    def wake_other() -> None:
-        if threading.get_ident() == thread:
-            ready.set()
-        else:
-            from_thread.run_sync(ready.set, token=token)
-
-    return wake_other
+    return wake_trio
 
 
 Bulkhead.__init__ = checked_call(Bulkhead.__init__)  # type: ignore[method-assign]

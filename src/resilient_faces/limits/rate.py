@@ -134,7 +134,8 @@ class RateLimiter(Decorator[NoReturn]):
         checks = Checks("reserve_batch")
         checks.whole("count", count, 1)
         checks.done()
-        return self._reserve(count, None)
+        delay, interval = self._reserve(count, None)
+        return Reservation(delay, interval, count)
 
     def reserve(self, max_wait: float | None = None) -> float:
         """Take the next slot and tell how many seconds away it is.
@@ -142,9 +143,10 @@ class RateLimiter(Decorator[NoReturn]):
         Raises:
             RateLimitedError: It is further away than `max_wait` seconds; nothing was taken.
         """
-        return self._reserve(1, max_wait).delay
+        return self._reserve(1, max_wait)[0]
 
-    def _reserve(self, count: int, max_wait: float | None) -> Reservation:
+    def _reserve(self, count: int, max_wait: float | None) -> tuple[float, float]:
+        """Seconds until the first slot, and between slots."""
         with self._lock:
             now = RUNTIME.monotonic()
             if self._rate < self._full:
@@ -154,7 +156,7 @@ class RateLimiter(Decorator[NoReturn]):
             delay = begins - now
             if max_wait is None or delay <= max_wait:
                 self._next = begins + count * interval
-                return Reservation(delay, interval, count)
+                return delay, interval
         raise RateLimitedError(self.name, delay)
 
     def slow_down(self) -> None:
@@ -183,7 +185,7 @@ class RateLimiter(Decorator[NoReturn]):
         if end is not None:
             left = max(0.0, end - RUNTIME.monotonic())
             longest = left if longest is None else min(longest, left)
-        return self._reserve(1, longest).delay
+        return self._reserve(1, longest)[0]
 
     def _heed(self, error: Exception) -> None:
         if self._classify(error).kind is Kind.throttled:

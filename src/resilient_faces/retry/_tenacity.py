@@ -87,14 +87,24 @@ class Strategies:
         self._stop = _asked(stop)
         self._wait = _asked(wait)
 
+    @property
+    def judges_results(self) -> bool:
+        """Whether a strategy may want a returned value repeated."""
+        return self._retry is not None
+
+    def repeats(self, outcome: Outcome) -> bool:
+        """Whether the `retry` strategy wants this outcome repeated."""
+        return self._retry is not None and bool(self._retry(_State(_NOBODY, outcome, 1, RUNTIME.monotonic(), 0.0)))
+
     def decide(
-        self, call: Call, outcome: Outcome, number: int, began: float, waited: float
+        self, call: Call, outcome: Outcome, number: int, began: float, waited: float, upcoming: float
     ) -> tuple[bool | None, bool | None, float | None]:
         """What the strategies say after attempt `number`: repeat?, stop?, seconds to wait; None where none was given.
 
         They are asked in tenacity's order: `wait` before `stop`, so that stops can read `upcoming_sleep`.
         """
         state = _State(call, outcome, number, began, waited)
+        state.upcoming_sleep = upcoming
         repeat = None if self._retry is None else bool(self._retry(state))
         wait: float | None = None
         if self._wait is not None and repeat is not False:
@@ -102,6 +112,9 @@ class Strategies:
             state.upcoming_sleep = wait
         stop = None if self._stop is None else bool(self._stop(state))
         return repeat, stop, wait
+
+
+_NOBODY = Call(print, (), {}, None, None, None)
 
 
 def _asked(strategy: object) -> Callable[[object], object] | None:

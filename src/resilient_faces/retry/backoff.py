@@ -32,6 +32,7 @@ __all__ = [
     "upward",
 ]
 
+_NO_END: Final = "A delay without a cap grows without end; 86400 is a day."
 CAP: Final = 30.0  # seconds; the cap of a delay that names none
 
 
@@ -53,9 +54,9 @@ class Backoff:
         """Seconds before the retry with this number, from 1; an overflow yields the cap."""
         raise NotImplementedError
 
-    def __call__(self, number: int | Numbered) -> float:
-        """As `delay`; takes tenacity's call state too, so that a delay serves as its `wait`."""
-        return self.delay(number if isinstance(number, int) else number.attempt_number)
+    def __call__(self, retry_state: int | Numbered) -> float:
+        """As `delay`; takes tenacity's call state too, under its name for it, so that a delay serves as its `wait`."""
+        return self.delay(retry_state if isinstance(retry_state, int) else retry_state.attempt_number)
 
 
 def _cap_or(cap: float | None, longest: float) -> float:
@@ -76,11 +77,12 @@ class fixed(Backoff):
     cap: float = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cap", _cap_or(self.cap, self.seconds))
         checks = Checks("fixed")
         checks.seconds("seconds", self.seconds, above=False)
-        checks.seconds("cap", self.cap, above=False, infinite=True)
+        if self.cap is not None:
+            checks.seconds("cap", self.cap, above=False)
         checks.done()
+        object.__setattr__(self, "cap", _cap_or(self.cap, self.seconds))
 
     def delay(self, number: int) -> float:
         return min(self.seconds, self.cap)
@@ -107,7 +109,7 @@ class linear(Backoff):
         checks = Checks("linear")
         checks.seconds("base", self.base, above=False)
         checks.seconds("step", self.step, above=False)
-        checks.seconds("cap", self.cap, infinite=True)
+        checks.seconds("cap", self.cap, cure=_NO_END)
         checks.done()
 
     def delay(self, number: int) -> float:
@@ -133,7 +135,7 @@ class exponential(Backoff):
         checks = Checks("exponential")
         checks.seconds("base", self.base, above=False)
         checks.number("factor", self.factor, 1.0, cure="For the same delay each time use fixed(seconds).")
-        checks.seconds("cap", self.cap, infinite=True)
+        checks.seconds("cap", self.cap, cure=_NO_END)
         checks.done()
 
     def delay(self, number: int) -> float:
@@ -166,9 +168,10 @@ class sequence(Backoff):
             for index, one in enumerate(self.seconds):
                 checks.seconds(f"seconds[{index}]", one, above=False)
         checks.done()
+        if self.cap is not None:
+            checks.seconds("cap", self.cap, above=False)
+            checks.done()
         object.__setattr__(self, "cap", _cap_or(self.cap, max(self.seconds)))
-        checks.seconds("cap", self.cap, above=False, infinite=True)
-        checks.done()
 
     def delay(self, number: int) -> float:
         return min(self.seconds[min(number, len(self.seconds)) - 1], self.cap)
@@ -190,7 +193,7 @@ class fibonacci(Backoff):
     def __post_init__(self) -> None:
         checks = Checks("fibonacci")
         checks.seconds("base", self.base, above=False)
-        checks.seconds("cap", self.cap, infinite=True)
+        checks.seconds("cap", self.cap, cure=_NO_END)
         checks.done()
 
     def delay(self, number: int) -> float:
@@ -218,9 +221,7 @@ def as_backoff(given: Backoff | Callable[[int], float] | float) -> Backoff:
     """A delay from whatever a `backoff=` option may be: a delay, a function of the number, or seconds."""
     if isinstance(given, Backoff):
         return given
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return fixed(given)
-    return Computed(given)
+    return fixed(given) if isinstance(given, (int, float)) else Computed(given)
 
 
 # -- jitters -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import math
@@ -14,7 +15,6 @@ from resilient_faces._core.context import (
     ATTEMPTS,
     DEADLINE,
     RECORDER,
-    Recorder,
     Report,
     attach,
     event,
@@ -25,7 +25,8 @@ from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces.composing import Decorator
-from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher, rule
+from resilient_faces.events import Event, EventType
+from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, Matcher, classify, matcher
 from resilient_faces.retry._tenacity import Strategies, is_strategy
 from resilient_faces.retry.backoff import Backoff, Jitter, as_backoff, exponential, full
 
@@ -96,8 +97,20 @@ class Retrier:
     def __post_init__(self) -> None:
         checks = Checks("Retrier")
         _check_common(checks, self.attempts, self.backoff, self.jitter, self.on)
+        for option in ("backoff", "on"):
+            given = getattr(self, option)
+            checks.that(
+                not is_strategy(given), option, "one of ours", given, "tenacity's strategies go into Retry itself."
+            )
         checks.done()
         object.__setattr__(self, "backoff", as_backoff(self.backoff))
+
+
+def _check_match(checks: Checks, option: str, choice: object) -> None:
+    try:
+        matcher(choice)  # type: ignore[arg-type]
+    except TypeError:
+        checks.that(False, option, "exception classes, kinds of fault or predicates", choice)
 
 
 def _check_common(checks: Checks, attempts: object, backoff: object, jitter: object, on: object) -> None:
@@ -117,10 +130,7 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
     )
     checks.that(isinstance(jitter, Jitter), "jitter", "a jitter such as full() or none()", jitter, "Mind the brackets.")
     if on is not None:
-        try:
-            matcher(on)  # type: ignore[arg-type]
-        except TypeError:
-            checks.that(False, "on", "exception classes, kinds of fault or predicates", on)
+        _check_match(checks, "on", on)
 
 
 @checked_names
@@ -143,7 +153,8 @@ class Retry(Decorator[NoReturn]):
         idempotent: The call may be made twice without harm, so an unknown outcome may be repeated.
         retriers: Different rules for different faults, asked in order before the options above.
         on_result: Says that a returned value is a fault: True, or a `Fault`; the value is closed if it can be.
-        stop: One of tenacity's `stop` strategies, or `stop_after`, beside `attempts`.
+        stop: One of tenacity's `stop` strategies, or `stop_after`, beside `attempts`. Their time begins when the first
+            attempt has failed, because nothing reads a clock while all is well; `max_elapsed` counts from the start.
         max_elapsed: Seconds for all attempts and waits together; brings a deadline around the call.
         before_attempt: Hook called before each attempt; may be async in an async guard.
         after_attempt: Hook called after each attempt.
@@ -189,7 +200,7 @@ class Retry(Decorator[NoReturn]):
             None if repeat is not None else self.on,
         )
         if self.never is not None:
-            _check_common(checks, 1, 0.0, full(), self.never)
+            _check_match(checks, "never", self.never)
         checks.that(isinstance(self.idempotent, bool), "idempotent", "True or False", self.idempotent)
         checks.that(
             isinstance(self.retriers, Iterable) and all(isinstance(one, Retrier) for one in self.retriers),
@@ -227,14 +238,16 @@ class Retry(Decorator[NoReturn]):
                 never=None if self.never is None else matcher(self.never),
                 retriers=tuple((matcher(one.on), one) for one in self.retriers),
                 strategies=strategies,
-                simple=not self.retriers and strategies is None,
+                plain=self.on is None and self.never is None and not self.retriers and strategies is None,
+                hooked=self.before_attempt is not None or self.after_attempt is not None,
+                examines=self.on_result is not None or repeat is not None,
             ),
         )
 
     @property
     def quiet(self) -> bool:
         """Hooks around attempts must see the first one too."""
-        return self.before_attempt is None and self.after_attempt is None
+        return not self._rules.hooked
 
     @property
     def time_limit(self) -> float | None:
@@ -243,43 +256,46 @@ class Retry(Decorator[NoReturn]):
 
     def examine(self, value: object) -> bool:
         """Whether this returned value is a fault."""
+        if self._rules.strategies is not None and self._rules.strategies.judges_results:
+            return True  # its answer depends on the call: the flow asks
         return self.on_result is not None and bool(self.on_result(value))
 
     @property
     def looks_at_results(self) -> bool:
         """Whether returned values must be examined."""
-        return self.on_result is not None
+        return self._rules.examines
 
-    def result_fault(self, value: object) -> Fault | None:
-        """The fault that a returned value stands for, if it does."""
-        if self.on_result is None:
+    def result_fault(self, outcome: Outcome) -> Fault | None:
+        """The fault that a returned value stands for, if it does; another policy's answer is none."""
+        if type(outcome) is not Returned:
             return None
-        found = self.on_result(value)
+        found = False if self.on_result is None else self.on_result(outcome.value)
         if isinstance(found, Fault):
             return found
+        strategies = self._rules.strategies
+        if not found and strategies is not None and strategies.judges_results:
+            found = strategies.repeats(outcome)
         return Fault(Kind.transient, "result", Executed.yes) if found else None
 
-    def pause(self, attempt: int, fault: Fault, error: Exception | None, previous: float, random: float) -> float | Stop:
-        """The rule of the simple case, without retriers or strategies: seconds to wait after this attempt, or why not.
+    def pause(self, attempt: int, fault: Fault, previous: float, chance: float) -> float | Stop:
+        """The rule of backoff: seconds to wait after this attempt, or that it was the last.
 
         Args:
             attempt: Number of the failed attempt, from 1.
             fault: What it came to.
-            error: What it raised; None for a returned value.
             previous: Seconds waited before it, 0 if none.
-            random: A draw from [0, 1).
+            chance: A draw from [0, 1).
         """
-        refused = self._refused(fault, error)
-        if refused is not None:
-            return refused
         if attempt >= self.attempts:
-            return Stop.attempts
+            return _ATTEMPTS_USED
         backoff = self._backoff
-        return _hinted(self.jitter.spread(backoff.delay(attempt), previous, backoff, random), fault, backoff.cap)
+        delay = self.jitter.spread(backoff.delay(attempt), previous, backoff, chance)
+        return delay if fault.retry_after is None else _hinted(delay, fault.retry_after, backoff.cap)
 
     def _refused(self, fault: Fault, error: Exception | None) -> Stop | None:
         """Why this fault is not repeated at all."""
-        if fault.kind is _REJECTED or fault.kind is _CANCELLED:
+        kind = fault.kind
+        if kind is _REJECTED or kind is _CANCELLED:
             return Stop.not_retryable
         rules = self._rules
         if error is not None:
@@ -287,225 +303,212 @@ class Retry(Decorator[NoReturn]):
                 return Stop.not_retryable
             if rules.on is not None:
                 return None if rules.on(error, fault) else Stop.not_retryable
-        what = rule(fault.kind)
+        what = fault.rule
         if not what.retried:
             return Stop.not_retryable
         if what.needs_idempotence and not self.idempotent and fault.executed is not Executed.no and error is not None:
             return Stop.not_idempotent
         return None
 
-    def _decide(self, state: _State, fault: Fault, error: Exception | None, outcome: Outcome) -> float | Stop:
-        """The rule of the general case: retriers in order, then strategies and the options."""
+    def _decide(self, state: _State, fault: Fault, outcome: Outcome) -> float | Stop:
+        """The rule of the general case: what is refused, retriers in order, strategies, options, switches."""
+        delay = self._delay(state, fault, outcome)
+        switches = RUNTIME.retrying
+        if switches is None or isinstance(delay, Stop):
+            return delay
+        if switches.stopped:
+            return Stop.shutdown
+        if not switches.on:
+            return Stop.off
+        return Stop.attempts if len(state.faults) >= switches.attempts_cap else min(delay, switches.delay_cap)
+
+    def _delay(self, state: _State, fault: Fault, outcome: Outcome) -> float | Stop:
+        error = None if isinstance(outcome, Returned) else outcome.error
         for index, (matches, retrier) in enumerate(self._rules.retriers):
-            if error is not None and fault.kind is not Kind.rejected and matches(error, fault):
+            if fault.kind is not _REJECTED and matches(error, fault):
                 state.counts[index] += 1
                 used = state.counts[index]
                 if used >= retrier.attempts:
                     return Stop.attempts
                 backoff = as_backoff(retrier.backoff)
-                spread = retrier.jitter.spread(backoff.delay(used), state.previous, backoff, RUNTIME.random())
-                return _hinted(spread, fault, backoff.cap)
+                delay = retrier.jitter.spread(backoff.delay(used), state.previous, backoff, RUNTIME.random())
+                return delay if fault.retry_after is None else _hinted(delay, fault.retry_after, backoff.cap)
         state.own += 1
         strategies = self._rules.strategies
         if strategies is None:
-            return self.pause(state.own, fault, error, state.previous, RUNTIME.random())
-        repeat, stop, wait = strategies.decide(state.call, outcome, state.attempt, state.began, sum(state.delays))
-        if repeat is None:
-            refused = self._refused(fault, error)
-            if refused is not None:
-                return refused
-        elif not repeat or fault.kind is Kind.rejected:
-            return Stop.not_retryable
+            return self._refused(fault, error) or self.pause(state.own, fault, state.previous, RUNTIME.random())
+        ours = self.pause(state.own, fault, state.previous, RUNTIME.random())
+        upcoming = 0.0 if isinstance(ours, Stop) else ours
+        repeat, stop, wait = strategies.decide(
+            state.call, outcome, len(state.faults), state.began, sum(state.delays), upcoming
+        )
+        refused = self._refused(fault, error) if repeat is None or fault.kind is _REJECTED else None
+        if refused is not None or repeat is False:
+            return refused or Stop.not_retryable
         if stop:
             return Stop.strategy
-        if state.own >= self.attempts:
-            return Stop.attempts
-        if wait is not None:
-            return wait
-        backoff = self._backoff
-        return _hinted(
-            self.jitter.spread(backoff.delay(state.own), state.previous, backoff, RUNTIME.random()), fault, backoff.cap
-        )
+        return ours if wait is None or isinstance(ours, Stop) else wait
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
-        state: _State | None = None
-        parent = ATTEMPTS.get()
+        rules = self._rules
+        if rules.hooked:
+            inner = functools.partial(self._with_hooks, inner, [0])
+        outcome = yield from inner(call)
+        fault = outcome.fault
+        if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
+            return outcome
+        if rules.plain and not fault.rule.retried and RECORDER.get() is None:
+            return outcome  # most errors that are not retried leave here
+        state = _State(call, rules)
         try:
             while True:
-                if self.before_attempt is not None:
-                    number = 1 if state is None else state.attempt + 1
-                    yield CallOther(self.before_attempt, (Attempted(call.operation, number),))
-                outcome = yield from inner(call)
-                fault = outcome.fault
-                if fault is None and self.on_result is not None and type(outcome) is Returned:
-                    fault = self.result_fault(outcome.value)
-                if fault is None:
-                    if self.after_attempt is not None:
-                        number = 1 if state is None else state.attempt + 1
-                        yield CallOther(self.after_attempt, (Attempted(call.operation, number),))
-                    if state is not None:
-                        yield from self._succeeded(state, outcome)
-                    return outcome
-                if state is None:
-                    state = _State(call, len(self._rules.retriers))
-                state.attempt += 1
                 state.faults.append(fault)
-                error = None if outcome.fault is None else outcome.error
-                delay = self._next(state, fault, error, outcome)
-                if self.after_attempt is not None:
-                    seconds = None if isinstance(delay, Stop) else delay
-                    told = Attempted(call.operation, state.attempt, fault, error, seconds)
-                    yield CallOther(self.after_attempt, (told,))
-                if isinstance(delay, Stop):
-                    if state.attempt > 1 or delay is Stop.not_idempotent or RECORDER.get() is not None:
-                        yield from self._gave_up(state, delay, error)
+                if rules.plain and fault.rule.always and RUNTIME.retrying is None:
+                    delay = self.pause(len(state.faults), fault, state.previous, RUNTIME.random())
+                else:
+                    delay = self._decide(state, fault, outcome)
+                if isinstance(delay, Stop) or (
+                    (until := DEADLINE.get()) is not None and RUNTIME.monotonic() + delay >= until
+                ):
+                    yield from self._gave_up(state, delay if isinstance(delay, Stop) else Stop.deadline, outcome)
                     return outcome
                 if self.before_sleep is not None:
-                    yield CallOther(
-                        self.before_sleep, (Attempted(call.operation, state.attempt, fault, error, delay),)
-                    )
+                    yield CallOther(self.before_sleep, (state.attempted(outcome, delay),))
                 if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
-                    yield Tell(
-                        event(
-                            "retry",
-                            policy="retry",
-                            status="retrying",
-                            operation=call.operation,
-                            fault=fault,
-                            attempt=state.attempt,
-                            delay=delay,
-                        )
-                    )
-                if error is None:
-                    yield from _discard(outcome)
-                yield Sleep(delay)
-                if RUNTIME.stopping.is_set():
-                    yield from self._gave_up(state, Stop.shutdown, error)
+                    yield Tell(state.event("retry", "retrying", delay=delay))
+                if outcome.fault is None:
+                    yield from _discard(outcome, call)
+                yield Sleep(delay) if delay else _NO_SLEEP
+                if RUNTIME.stopped:
+                    yield from self._gave_up(state, Stop.shutdown, outcome)
                     return outcome
-                del outcome, error  # the next attempt must not run with the last error's frames held here
+                del outcome  # the next attempt must not run with the last error's frames held here
                 state.delays.append(delay)
                 state.previous = delay
-                ATTEMPTS.set((state.attempt + 1, call.function, parent))
+                ATTEMPTS.set((len(state.faults) + 1, call.function, state.parent))
+                outcome = yield from inner(call)
+                fault = outcome.fault
+                if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
+                    if RUNTIME.listeners or RECORDER.get() is not None or _log.isEnabledFor(logging.INFO):
+                        yield from self._succeeded(state, outcome)
+                    return outcome
         finally:
-            if state is not None and state.delays:
-                ATTEMPTS.set(parent)
+            if state.delays:
+                ATTEMPTS.set(state.parent)
 
-    def _next(self, state: _State, fault: Fault, error: Exception | None, outcome: Outcome) -> float | Stop:
-        """Seconds to wait, or why not, with the process's switches and the deadline applied."""
-        if not RUNTIME.retries:
-            return Stop.off
-        if RUNTIME.stopping.is_set():
-            return Stop.shutdown
-        if self._rules.simple:
-            delay = self.pause(state.attempt, fault, error, state.previous, RUNTIME.random())
-        else:
-            delay = self._decide(state, fault, error, outcome)
-        if isinstance(delay, Stop):
-            return delay
-        if RUNTIME.attempts_cap is not None and state.attempt >= RUNTIME.attempts_cap:
-            return Stop.attempts
-        if RUNTIME.delay_cap is not None:
-            delay = min(delay, RUNTIME.delay_cap)
-        until = DEADLINE.get()
-        if until is not None and RUNTIME.monotonic() + delay >= until:
-            return Stop.deadline
-        return delay
+    def _with_hooks(self, inner: Inner, made: list[int], call: Call) -> Flow[Outcome]:
+        """An attempt with the hooks around it."""
+        made[0] += 1
+        if self.before_attempt is not None:
+            yield CallOther(self.before_attempt, (Attempted(call.operation, made[0]),))
+        outcome = yield from inner(call)
+        if self.after_attempt is not None:
+            fault, error = outcome.fault, None if isinstance(outcome, Returned) else outcome.error
+            if fault is None:
+                fault = self.result_fault(outcome)
+            yield CallOther(self.after_attempt, (Attempted(call.operation, made[0], fault, error),))
+        return outcome
 
-    def _gave_up(self, state: _State, stop: Stop, error: Exception | None) -> Flow[None]:
+    def _gave_up(self, state: _State, stop: Stop, outcome: Outcome) -> Flow[None]:
         """Leave the report on the error and tell who listens."""
+        attempts = len(state.faults)
+        state.record(attempts, stop.value)
         elapsed = RUNTIME.monotonic() - state.began
-        faults, delays = tuple(state.faults), tuple(state.delays)
-        if error is not None:
-            attach(error, Report(state.attempt, elapsed, faults, delays, "failed", None, stop.value))
-        state.record(stop.value)
-        if state.attempt > 1 and RUNTIME.heard(logging.WARNING, "retry"):
-            yield Tell(
-                event(
-                    "gave_up",
-                    policy="retry",
-                    status="failed",
-                    operation=state.call.operation,
-                    fault=faults[-1],
-                    attempt=state.attempt,
-                    elapsed=elapsed,
-                    outcome="failed",
-                )
-            )
+        if not isinstance(outcome, Returned) and (attempts > 1 or stop is not Stop.attempts):
+            faults, delays = tuple(state.faults), tuple(state.delays)
+            attach(outcome.error, Report(attempts, elapsed, faults, delays, "failed", None, stop.value))
+        if attempts > 1 and RUNTIME.heard(logging.WARNING, "retry"):
+            yield Tell(state.event("gave_up", "failed", elapsed=elapsed, outcome="failed"))
 
     def _succeeded(self, state: _State, outcome: Outcome) -> Flow[None]:
         """A later attempt succeeded."""
-        state.attempt += 1
-        state.record("")
-        if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
-            yield Tell(
-                event(
-                    "recovered",
-                    policy="retry",
-                    status="succeeded",
-                    operation=state.call.operation,
-                    attempt=state.attempt,
-                    elapsed=RUNTIME.monotonic() - state.began,
-                    outcome="degraded" if isinstance(outcome, Degraded) else "after_retry",
-                )
-            )
+        state.record(len(state.faults) + 1, "")
+        elapsed = RUNTIME.monotonic() - state.began
+        how = "degraded" if isinstance(outcome, Degraded) else "after_retry"
+        yield Tell(state.event("recovered", "succeeded", elapsed=elapsed, outcome=how))
 
 
-def _hinted(delay: float, fault: Fault, cap: float) -> float:
+def _hinted(delay: float, hint: float, cap: float) -> float:
     """The server's hint is a floor, itself bounded by the cap."""
-    hint = fault.retry_after
-    return delay if hint is None else max(delay, min(hint, cap))
+    return max(delay, min(hint, cap))
 
 
 _REJECTED: Final = Kind.rejected
 _CANCELLED: Final = Kind.cancelled
 
 
+_ATTEMPTS_USED: Final = Stop.attempts
+_NO_SLEEP: Final = Sleep(0.0)
+_NO_COUNTS: Final[list[int]] = []
+
+
 @dataclass(frozen=True, slots=True)
 class _Rules:
     """What `Retry` made of its options, once."""
 
-    on: Callable[[BaseException, Fault], bool] | None
-    never: Callable[[BaseException, Fault], bool] | None
-    retriers: tuple[tuple[Callable[[BaseException, Fault], bool], Retrier], ...]
+    on: Matcher | None
+    never: Matcher | None
+    retriers: tuple[tuple[Matcher, Retrier], ...]
     strategies: Strategies | None
-    simple: bool
+    plain: bool  # no more than attempts, backoff and jitter: the kind of fault decides alone
+    hooked: bool  # hooks around attempts
+    examines: bool  # looks at returned values
 
 
 class _State:
     """What one call has been through, from its first failure on."""
 
-    __slots__ = ("attempt", "began", "call", "counts", "delays", "faults", "own", "previous")
+    __slots__ = ("began", "call", "counts", "delays", "faults", "own", "parent", "previous")
 
-    def __init__(self, call: Call, retriers: int) -> None:
+    def __init__(self, call: Call, rules: _Rules) -> None:
         self.call = call
-        self.attempt = 0
-        self.own = 0  # failures that no retrier claimed
-        self.counts = [0] * retriers
         self.faults: list[Fault] = []
         self.delays: list[float] = []
         self.previous = 0.0
         self.began = RUNTIME.monotonic()
+        self.parent = ATTEMPTS.get()
+        self.own = 0  # failures that no retrier claimed
+        self.counts = [0] * len(rules.retriers) if rules.retriers else _NO_COUNTS
 
-    def record(self, stopped: str) -> None:
+    def attempted(self, outcome: Outcome, delay: float) -> Attempted:
+        """What a hook is told before the wait."""
+        error = None if isinstance(outcome, Returned) else outcome.error
+        return Attempted(self.call.operation, len(self.faults), self.faults[-1], error, delay)
+
+    def event(
+        self, type: EventType, status: str, delay: float | None = None, elapsed: float | None = None, outcome: str = ""
+    ) -> Event:
+        """What listeners are told."""
+        return event(
+            type,
+            policy="retry",
+            status=status,
+            operation=self.call.operation,
+            fault=self.faults[-1] if outcome in ("", "failed") else None,
+            attempt=len(self.faults) + (type == "recovered"),
+            delay=delay,
+            elapsed=elapsed,
+            outcome=outcome,
+            parent=None if self.parent is None else self.parent[0],
+        )
+
+    def record(self, attempts: int, stopped: str) -> None:
         """Answer a wish for a report."""
-        if RECORDER.get() is None:
-            return
-        recorder: Recorder | None = wanted(self.call)
+        recorder = wanted(self.call)
         if recorder is not None:
-            recorder.attempts += self.attempt - 1
+            recorder.attempts += attempts - 1
             recorder.faults.extend(self.faults)
             recorder.delays.extend(self.delays)
             recorder.stopped = stopped
 
 
-def _discard(outcome: Outcome) -> Flow[None]:
+def _discard(outcome: Outcome, call: Call) -> Flow[None]:
     """Close a value that is thrown away before the next attempt: a response, a body, a file."""
     if type(outcome) is Returned:
-        for name in ("aclose", "close"):
+        asynchronous = inspect.iscoroutinefunction(call.function)
+        for name in ("aclose", "close") if asynchronous else ("close",):
             closing = getattr(outcome.value, name, None)
-            if callable(closing):
-                if name == "aclose" and not inspect.iscoroutinefunction(closing):
-                    continue
+            if callable(closing) and (asynchronous or not inspect.iscoroutinefunction(closing)):
                 yield CallOther(closing)
                 return
 
@@ -569,9 +572,9 @@ class retries_off:
     __slots__ = ("_before",)
 
     def __enter__(self) -> retries_off:
-        self._before = RUNTIME.retries
-        RUNTIME.retries = False
+        self._before = RUNTIME.retrying
+        RUNTIME.switch(on=False)
         return self
 
     def __exit__(self, *error: object) -> None:
-        RUNTIME.retries = self._before
+        RUNTIME.retrying = self._before

@@ -1,6 +1,6 @@
 """The default listener: events to `logging`, and a formatter that makes a JSON line of each record.
 
-Loggers are called `resilient_faces.<policy>`. Retries are INFO, transitions and giving up WARNING. The same line from
+Loggers are called `resilient_faces.<policy>`. Transitions and giving up are WARNING, all else is INFO. The same line from
 the same place is written at most once in `REPEAT` seconds; the next one says how many were left out.
 """
 
@@ -26,7 +26,7 @@ _LEVELS: Final = {
     "step": logging.INFO,
     "transition": logging.WARNING,
     "gave_up": logging.WARNING,
-    "degraded": logging.WARNING,
+    "degraded": logging.INFO,
     "abandoned": logging.WARNING,
     "store_failed": logging.WARNING,
 }

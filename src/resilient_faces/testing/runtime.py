@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,9 +33,8 @@ def _forget() -> None:
     drivers.forget_warnings()
     LAST.set(None)
     RUNTIME.listeners = ()
-    RUNTIME.retries = True
-    RUNTIME.attempts_cap = RUNTIME.delay_cap = None
-    RUNTIME.stopping.clear()
+    RUNTIME.stop(False)
+    RUNTIME.retrying = None
 
 
 @contextmanager
@@ -45,9 +45,9 @@ def quick_retries(attempts: int | None = None, delay: float = 0.0) -> Iterator[N
         attempts: Attempts at most, the first included; None leaves each retry its own.
         delay: Longest wait, in seconds.
     """
-    before = RUNTIME.attempts_cap, RUNTIME.delay_cap
-    RUNTIME.attempts_cap, RUNTIME.delay_cap = attempts, delay
+    before = RUNTIME.retrying
+    RUNTIME.switch(attempts_cap=math.inf if attempts is None else attempts, delay_cap=delay)
     try:
         yield
     finally:
-        RUNTIME.attempts_cap, RUNTIME.delay_cap = before
+        RUNTIME.retrying = before
