@@ -84,7 +84,10 @@ class Guarded(Protocol[P, R_co]):
     def __get__(self, instance: object, owner: type | None = None, /) -> Guarded[P, R_co]: ...
 
     def call_with_report(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R_co, Report]:
-        """The value and how the call went; an error that comes out carries its report, see `report`."""
+        """The value and how the call went; an error that comes out carries its report, see `report`.
+
+        Of a method it is asked on the class: `Store.load.call_with_report(store, 1)`.
+        """
 
     def with_options(self, **options: object) -> Guarded[P, R_co]:
         """The same function with other options for its `Retry`, for one call or many."""

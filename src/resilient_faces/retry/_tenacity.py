@@ -12,12 +12,27 @@ from collections.abc import Callable
 from resilient_faces._core.outcome import Call, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME
 
-__all__ = ["Strategies", "is_strategy"]
+__all__ = ["Strategies", "is_strategy", "reads_time"]
 
 
 def is_strategy(thing: object) -> bool:
     """Whether this is one of tenacity's strategy objects, or a user's subclass of one. Imports nothing."""
     return any(base.__module__.partition(".")[0] == "tenacity" for base in type(thing).__mro__)
+
+
+_NO_CLOCK = frozenset({"stop_after_attempt", "stop_never", "_stop_never", "stop_when_event_set"})
+
+
+def reads_time(stop: object) -> bool:
+    """Whether a stop may want to know when the call began: all but those that are known not to."""
+    if stop is None:
+        return False
+    parts = getattr(stop, "stops", None)
+    if isinstance(parts, tuple):
+        return any(reads_time(part) for part in parts)
+    if is_strategy(stop):
+        return type(stop).__name__ not in _NO_CLOCK
+    return getattr(stop, "seconds", 0.0) is not None
 
 
 class _Future:

@@ -27,7 +27,7 @@ from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces.composing import Decorator
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, Matcher, classify, matcher
-from resilient_faces.retry._tenacity import Strategies, is_strategy
+from resilient_faces.retry._tenacity import Strategies, is_strategy, reads_time
 from resilient_faces.retry.backoff import Backoff, Jitter, as_backoff, exponential, full
 
 __all__ = ["Attempted", "Retrier", "Retry", "Stop", "retries_off", "retryable", "stop_after"]
@@ -153,11 +153,11 @@ class Retry(Decorator[NoReturn]):
         idempotent: The call may be made twice without harm, so an unknown outcome may be repeated.
         retriers: Different rules for different faults, asked in order before the options above.
         on_result: Says that a returned value is a fault: True, or a `Fault`; the value is closed if it can be.
-        stop: One of tenacity's `stop` strategies, or `stop_after`, beside `attempts`. Their time begins when the first
-            attempt has failed, because nothing reads a clock while all is well; `max_elapsed` counts from the start.
+        stop: One of tenacity's `stop` strategies, or `stop_after`, beside `attempts`. One that counts seconds needs to
+            know when each call began, so such calls run as a flow; `max_elapsed` is cheaper.
         max_elapsed: Seconds for all attempts and waits together; brings a deadline around the call.
         before_attempt: Hook called before each attempt; may be async in an async guard.
-        after_attempt: Hook called after each attempt.
+        after_attempt: Hook called after each attempt, before it is decided what comes next.
         before_sleep: Hook called before each wait.
         classify: How errors are classified; see `resilient_faces.faults`.
 
@@ -241,13 +241,14 @@ class Retry(Decorator[NoReturn]):
                 plain=self.on is None and self.never is None and not self.retriers and strategies is None,
                 hooked=self.before_attempt is not None or self.after_attempt is not None,
                 examines=self.on_result is not None or repeat is not None,
+                clocked=reads_time(self.stop),
             ),
         )
 
     @property
     def quiet(self) -> bool:
-        """Hooks around attempts must see the first one too."""
-        return not self._rules.hooked
+        """Hooks around attempts must see the first one too, and a stop that counts seconds needs the start."""
+        return not self._rules.hooked and not self._rules.clocked
 
     @property
     def time_limit(self) -> float | None:
@@ -353,13 +354,14 @@ class Retry(Decorator[NoReturn]):
         rules = self._rules
         if rules.hooked:
             inner = functools.partial(self._with_hooks, inner, [0])
+        began = RUNTIME.monotonic() if rules.clocked else None
         outcome = yield from inner(call)
         fault = outcome.fault
         if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
             return outcome
         if rules.plain and not fault.rule.retried and RECORDER.get() is None:
             return outcome  # most errors that are not retried leave here
-        state = _State(call, rules)
+        state = _State(call, rules, began)
         try:
             while True:
                 state.faults.append(fault)
@@ -453,6 +455,7 @@ class _Rules:
     plain: bool  # no more than attempts, backoff and jitter: the kind of fault decides alone
     hooked: bool  # hooks around attempts
     examines: bool  # looks at returned values
+    clocked: bool  # the stop counts seconds
 
 
 class _State:
@@ -460,12 +463,12 @@ class _State:
 
     __slots__ = ("began", "call", "counts", "delays", "faults", "own", "parent", "previous")
 
-    def __init__(self, call: Call, rules: _Rules) -> None:
+    def __init__(self, call: Call, rules: _Rules, began: float | None) -> None:
         self.call = call
         self.faults: list[Fault] = []
         self.delays: list[float] = []
         self.previous = 0.0
-        self.began = RUNTIME.monotonic()
+        self.began = RUNTIME.monotonic() if began is None else began
         self.parent = ATTEMPTS.get()
         self.own = 0  # failures that no retrier claimed
         self.counts = [0] * len(rules.retriers) if rules.retriers else _NO_COUNTS
