@@ -1,0 +1,609 @@
+r"""A reverse proxy that damages chosen requests between a client and its servers, and keeps a ledger of all of them.
+
+What it damages is a `FaultPlan`: data, made from a seed before the run, so two runs of one seed get the same faults.
+A fault strikes the n-th request of an operation, or the first requests that concern one subject (a photo's key, a
+token). With `after=True` the request is carried out first and the answer is spoilt: the effect is there, the client
+cannot know.
+
+    python -m resilient_faces.testing.fault_proxy --plan plan.json --ledger requests.jsonl \
+        --route rekognition=http://127.0.0.1:8091 --route '*=http://127.0.0.1:4566'
+
+prints one JSON line with its port, and ends when its standard input closes. The ledger has one line when a request
+arrives and one when it is settled; bodies, credentials and headers never enter it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol, TextIO
+from urllib.parse import unquote, urlsplit
+
+MAX_BODY: Final = 64 * 1024 * 1024
+_HOP_BY_HOP: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+)
+_NO_BODY: Final = frozenset({204, 304})
+_GARBAGE: Final = b"<!doctype html><html><head><title>Sign in</title></head><body>Welcome to the network</body></html>"
+
+
+class FaultKind(str, Enum):
+    """What the client gets instead of the answer."""
+
+    throttle = "throttle"  # the service's own throttling error
+    server_error = "500"
+    unavailable = "503"
+    hang = "hang"  # no byte until the client gives up
+    reset = "reset"  # RST
+    truncated = "truncated"  # half the body, then the end of the connection
+    garbage = "garbage"  # 200 with a body that is no answer
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFault:
+    """One row of a plan.
+
+    Attributes:
+        operation: Such as `rekognition.IndexFaces` or `s3.GetObject`.
+        fault: What the client gets.
+        nth: Strike this request of the operation, counted from 1; 0 if the subject decides.
+        subject: Strike requests that concern this key, photo or token.
+        times: How many requests of the subject to strike; 0 strikes all of them.
+        after: Carry the request out first. A `truncated` answer always comes after.
+    """
+
+    operation: str
+    fault: FaultKind
+    nth: int = 0
+    subject: str | None = None
+    times: int = 1
+    after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """All faults of one run, fixed before it starts."""
+
+    faults: tuple[PlannedFault, ...] = ()
+    seed: int | None = None
+
+    def to_json(self) -> str:
+        rows = [{**asdict(row), "fault": row.fault.value} for row in self.faults]
+        return json.dumps({"schema": 1, "seed": self.seed, "faults": rows}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> FaultPlan:
+        data = json.loads(text)
+        if data.get("schema") != 1:
+            raise ValueError(f"FaultPlan has schema 1; got {data.get('schema')!r}. Make the plan anew.")
+        rows = tuple(PlannedFault(**{**row, "fault": FaultKind(row["fault"])}) for row in data["faults"])
+        return cls(faults=rows, seed=data["seed"])
+
+
+def scatter(
+    seed: int, wanted: Mapping[str, Iterable[tuple[FaultKind, bool, int]]], among: Mapping[str, int]
+) -> tuple[PlannedFault, ...]:
+    """Spread faults over an operation's requests by chance; the same arguments give the same rows.
+
+    Args:
+        seed: Decides which requests are struck.
+        wanted: For each operation the rows (fault, after, how many).
+        among: For each operation how many first requests may be struck.
+    """
+    rows: list[PlannedFault] = []
+    for operation in sorted(wanted):
+        chance = random.Random(f"{seed}/{operation}")
+        faults = [(kind, after) for kind, after, count in wanted[operation] for _ in range(count)]
+        room = range(1, among[operation] + 1)
+        places = sorted(chance.sample(room, min(len(faults), len(room))))
+        chance.shuffle(faults)
+        rows.extend(
+            PlannedFault(operation, kind, nth=place, after=after)
+            for place, (kind, after) in zip(places, faults, strict=False)
+        )
+    return tuple(rows)
+
+
+class Headers(Protocol):
+    """As much of a mapping of headers as naming a request needs."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
+class _Picker:
+    """Counts requests and says which fault strikes, if any. One lock around the counting."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[str, int] = defaultdict(int)
+        self._struck: dict[PlannedFault, int] = defaultdict(int)
+        self._by_place = {(row.operation, row.nth): row for row in plan.faults if row.nth}
+        self._by_subject: dict[tuple[str, str], list[PlannedFault]] = defaultdict(list)
+        for row in plan.faults:
+            if row.subject is not None:
+                self._by_subject[row.operation, row.subject].append(row)
+
+    def pick(self, operation: str, subject: str | None) -> tuple[int, PlannedFault | None]:
+        with self._lock:
+            self._seen[operation] += 1
+            nth = self._seen[operation]
+            if subject is not None:
+                for row in self._by_subject.get((operation, subject), ()):
+                    if row.times == 0 or self._struck[row] < row.times:
+                        self._struck[row] += 1
+                        return nth, row
+            return nth, self._by_place.get((operation, nth))
+
+
+# -- what a request is about --------------------------------------------------------------------------------------
+
+_SERVICES: Final = {"RekognitionService": "rekognition", "DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
+_S3_OBJECT: Final = {"GET": "GetObject", "PUT": "PutObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
+_S3_BUCKET: Final = {"GET": "ListObjects", "PUT": "CreateBucket", "HEAD": "HeadBucket", "DELETE": "DeleteBucket"}
+# The member that names what an operation is about: small, and no personal data. Found without parsing the whole body,
+# which for IndexFaces is an image.
+_SUBJECTS: Final[Mapping[str, re.Pattern[bytes]]] = {
+    "rekognition.IndexFaces": re.compile(rb'"ExternalImageId"\s*:\s*"([^"\\]{1,255})"'),
+    "rekognition.CreateCollection": re.compile(rb'"CollectionId"\s*:\s*"([^"\\]{1,255})"'),
+    "dynamodb.TransactWriteItems": re.compile(rb'"ClientRequestToken"\s*:\s*"([^"\\]{1,64})"'),
+}
+
+
+def name_request(method: str, path: str, headers: Headers, body: bytes) -> tuple[str, str | None]:
+    """The operation as `service.Operation`, and the key, photo or token that the request is about, if any."""
+    target = headers.get("X-Amz-Target") or headers.get("x-amz-target") or ""
+    prefix, _, operation = target.partition(".")
+    if operation:
+        name = f"{_SERVICES.get(prefix, prefix)}.{operation}"
+        pattern = _SUBJECTS.get(name)
+        found = None if pattern is None else pattern.search(body)
+        return name, None if found is None else found.group(1).decode("ascii", "replace")
+    bucket, _, key = unquote(urlsplit(path).path).lstrip("/").partition("/")
+    if key:
+        return f"s3.{_S3_OBJECT.get(method, method)}", key
+    return (f"s3.{_S3_BUCKET.get(method, method)}", bucket) if bucket else (f"http.{method}", None)
+
+
+# -- answers of the services themselves ---------------------------------------------------------------------------
+
+_THROTTLES: Final[Mapping[str, tuple[int, str, str]]] = {
+    "rekognition": (400, "ProvisionedThroughputExceededException", "Provisioned rate exceeded."),
+    "dynamodb": (400, "ProvisionedThroughputExceededException", "The level of configured throughput was exceeded."),
+    "sqs": (400, "ThrottlingException", "Rate exceeded."),
+    "s3": (503, "SlowDown", "Please reduce your request rate."),
+}
+
+
+def _error_answer(operation: str, kind: FaultKind) -> tuple[int, str, bytes]:
+    service = operation.partition(".")[0]
+    if kind is FaultKind.throttle:
+        status, code, message = _THROTTLES.get(service, (429, "TooManyRequestsException", "Rate exceeded."))
+    elif kind is FaultKind.server_error:
+        status, code, message = (
+            500,
+            "InternalError" if service == "s3" else "InternalServerError",
+            "Internal server error.",
+        )
+    else:
+        status, code, message = 503, "ServiceUnavailable", "Service is unable to handle the request."
+    if service == "s3":
+        body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        return status, "application/xml", body.encode()
+    return status, "application/x-amz-json-1.1", json.dumps({"__type": code, "Code": code, "Message": message}).encode()
+
+
+class _Ledger:
+    def __init__(self, path: Path | None) -> None:
+        self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8", buffering=1)
+        self._lock = threading.Lock()
+
+    def write(self, **facts: object) -> None:
+        if self._file is None:
+            return
+        line = json.dumps(facts, separators=(",", ":")) + "\n"
+        with self._lock:
+            self._file.write(line)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class _Cut(Exception):
+    """The connection to the client is to be ended without an answer."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # with Nagle and unbuffered writes every call takes 40 ms
+    wbufsize = -1
+    timeout = 120
+    server: FaultProxy
+
+    def setup(self) -> None:
+        super().setup()
+        self._upstreams: dict[str, http.client.HTTPConnection] = {}
+
+    def finish(self) -> None:
+        for connection in self._upstreams.values():
+            connection.close()
+        try:
+            super().finish()
+        except OSError:  # the client is gone
+            pass
+
+    def parse_request(self) -> bool:
+        self._arrived = time.monotonic()
+        self._arrived_wall = time.time()
+        return super().parse_request()
+
+    def handle_expect_100(self) -> bool:
+        answered = super().handle_expect_100()
+        self.wfile.flush()  # writes are buffered: the client waits for this line before it sends the body
+        return answered
+
+    def _serve(self) -> None:
+        try:
+            body = self._body()
+        except (ValueError, OSError):
+            self.close_connection = True
+            return
+        operation, subject = name_request(self.command, self.path, self.headers, body)
+        nth, fault = self.server.picker.pick(operation, subject)
+        number = self.server.next_number()
+        self.server.ledger.write(
+            event="request",
+            n=number,
+            t=round(self._arrived, 6),
+            at=round(self._arrived_wall, 4),
+            op=operation,
+            nth=nth,
+            subject=subject,
+            fault=None if fault is None else fault.fault.value,
+            after=None if fault is None else fault.after,
+        )
+        status: int | None = None
+        upstream: int | None = None
+        try:
+            answer: _Answer | None = None
+            if fault is None or fault.after or fault.fault is FaultKind.truncated:
+                answer = self._forward(body)
+                upstream = answer.status
+            if fault is not None:
+                answer = self._spoil(operation, fault.fault, answer)
+            if answer is not None:
+                status = answer.status
+                self._send(answer, whole=fault is None or fault.fault is not FaultKind.truncated)
+        except _Cut:
+            self.close_connection = True
+        except (ConnectionError, TimeoutError, OSError):
+            self.close_connection = True
+        finally:
+            self.server.ledger.write(
+                event="answer",
+                n=number,
+                took=round(time.monotonic() - self._arrived, 4),
+                upstream=upstream,
+                status=status,
+            )
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _serve
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            chunks: list[bytes] = []
+            while True:
+                size = int(self.rfile.readline(1024).split(b";", 1)[0], 16)
+                if size == 0:
+                    while self.rfile.readline(65536) not in (b"\r\n", b"\n", b""):
+                        pass
+                    return b"".join(chunks)
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline(1024)
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > MAX_BODY:
+            raise ValueError("body too large")
+        body = self.rfile.read(length)
+        if len(body) != length:
+            raise ValueError("body incomplete")
+        return body
+
+    def _forward(self, body: bytes) -> _Answer:
+        upstream = self.server.upstream(self.headers.get("X-Amz-Target", ""), self.path)
+        headers = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP]
+        headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        headers.append(("Content-Length", str(len(body))))
+        connection = self._connection(upstream)
+        try:
+            # Host goes through as the client sent it: queue addresses are made from it.
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers:
+                connection.putheader(name, value)
+            connection.endheaders(body or None)
+            response = connection.getresponse()
+            payload = response.read()
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            raise _Cut from error
+        kept = tuple(
+            (name, value)
+            for name, value in response.getheaders()
+            if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length"
+        )
+        length = response.getheader("Content-Length") if self.command == "HEAD" else str(len(payload))
+        if response.status not in _NO_BODY and length is not None:
+            kept += (("Content-Length", length),)
+        return _Answer(response.status, kept, payload)
+
+    def _connection(self, upstream: str) -> http.client.HTTPConnection:
+        connection = self._upstreams.get(upstream)
+        if connection is None:
+            parts = urlsplit(upstream)
+            connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=60)
+            self._upstreams[upstream] = connection
+        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()  # the server ended a kept connection: seen before sending, so nothing is sent twice
+        if connection.sock is None:
+            connection.connect()  # http.client sets TCP_NODELAY itself
+        return connection
+
+    def _spoil(self, operation: str, kind: FaultKind, answer: _Answer | None) -> _Answer | None:
+        if kind is FaultKind.hang:
+            self._hang()
+            raise _Cut
+        if kind is FaultKind.reset:
+            # Linger 0 turns the close into an RST; the server closes the socket without a FIN first.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.server.without_fin(self.connection)
+            raise _Cut
+        if kind is FaultKind.truncated:
+            return answer
+        if kind is FaultKind.garbage:
+            headers = (("Content-Type", "text/html"), ("Content-Length", str(len(_GARBAGE))))
+            return _Answer(200, headers, _GARBAGE)
+        status, content_type, body = _error_answer(operation, kind)
+        request_id = str(uuid.uuid4())
+        return _Answer(
+            status,
+            (
+                ("Content-Type", content_type),
+                ("Content-Length", str(len(body))),
+                ("x-amzn-RequestId", request_id),
+                ("x-amz-request-id", request_id),
+            ),
+            body,
+        )
+
+    def _hang(self) -> None:
+        """Say nothing until the client goes away, the proxy stops, or a minute has passed."""
+        ends = time.monotonic() + self.server.hang_seconds
+        while time.monotonic() < ends and not self.server.stopping:
+            readable, _, _ = select.select([self.connection], [], [], 0.1)
+            if readable:  # the client closed; a pipelined request is not awaited here
+                return
+
+    def _send(self, answer: _Answer, *, whole: bool) -> None:
+        self.send_response_only(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if not whole:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD" and answer.status not in _NO_BODY:
+            self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
+        self.wfile.flush()
+        if not whole:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """The ledger is the log."""
+
+
+class FaultProxy(ThreadingHTTPServer):
+    """The proxy on a port of this machine.
+
+    Args:
+        plan: What to damage.
+        routes: Base URL for a service name (`rekognition`, `dynamodb`, `sqs`, `s3`); `*` for all others.
+        ledger: File that gets two JSON lines a request.
+        hang_seconds: The longest silence.
+        host: Address to listen on.
+        port: 0 takes a free one.
+    """
+
+    daemon_threads = True
+    request_queue_size = 256
+    allow_reuse_address: ClassVar[bool] = True  # type: ignore[misc]
+
+    def __init__(
+        self,
+        plan: FaultPlan,
+        routes: Mapping[str, str],
+        *,
+        ledger: Path | None = None,
+        hang_seconds: float = 60.0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.picker = _Picker(plan)
+        self.routes = dict(routes)
+        self.ledger = _Ledger(ledger)
+        self.hang_seconds = hang_seconds
+        self.stopping = False
+        self._count = 0
+        self._count_lock = threading.Lock()
+        self._cut: set[int] = set()
+        self._thread: threading.Thread | None = None
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer.server_bind asks the resolver for the host's name, which can take seconds without a network.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.server_name}:{self.server_port}"
+
+    def upstream(self, target: str, path: str) -> str:
+        prefix, _, operation = target.partition(".")
+        service = _SERVICES.get(prefix, prefix) if operation else "s3"
+        found = self.routes.get(service) or self.routes.get("*")
+        if found is None:
+            raise ConnectionRefusedError(f"no route for {service}")
+        return found
+
+    def next_number(self) -> int:
+        with self._count_lock:
+            self._count += 1
+            return self._count
+
+    def without_fin(self, connection: socket.socket) -> None:
+        self._cut.add(id(connection))
+
+    def shutdown_request(self, request: Any) -> None:
+        if id(request) in self._cut:
+            self._cut.discard(id(request))
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away in the middle is no news."""
+
+    def start(self) -> FaultProxy:
+        """Serve from a thread of this process."""
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self.stopping = True
+        if self._thread is not None:
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+        self.ledger.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+# -- reading the ledger -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """One request as the proxy saw it. `t` is the proxy's monotonic clock in seconds, `fault` what was done to it."""
+
+    n: int
+    t: float
+    operation: str
+    subject: str | None
+    fault: str | None
+    after: bool
+    status: int | None = None
+
+
+def read_ledger(path: Path) -> list[SeenRequest]:
+    """The requests of a proxy's ledger in the order of their arrival."""
+    statuses: dict[int, int | None] = {}
+    arrivals: list[dict[str, Any]] = []
+    for row in _rows(path):
+        if row["event"] == "answer":
+            statuses[row["n"]] = row["status"]
+        else:
+            arrivals.append(row)
+    seen = [
+        SeenRequest(
+            row["n"], row["t"], row["op"], row["subject"], row["fault"], bool(row["after"]), statuses.get(row["n"])
+        )
+        for row in arrivals
+    ]
+    return sorted(seen, key=lambda request: request.t)
+
+
+def busiest_second(times: Iterable[float]) -> int:
+    """The most events in any half-open second, wherever it starts."""
+    ordered = sorted(times)
+    most = first = 0
+    for last, at in enumerate(ordered):
+        while ordered[first] <= at - 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def _rows(path: Path) -> Iterable[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):  # a last line without an end is a write that was cut
+                yield json.loads(line)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the proxy until standard input closes; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="fault_proxy", description="Reverse proxy that injects planned faults.")
+    parser.add_argument(
+        "--route", action="append", default=[], metavar="SERVICE=URL", help="repeatable; * for the rest"
+    )
+    parser.add_argument("--plan", type=Path, help="JSON file of a FaultPlan; without it nothing is damaged")
+    parser.add_argument("--ledger", type=Path, help="file that gets two JSON lines a request")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free port, which is printed")
+    parser.add_argument("--hang-seconds", type=float, default=60.0)
+    options = parser.parse_args(arguments)
+    plan = FaultPlan() if options.plan is None else FaultPlan.from_json(options.plan.read_text(encoding="utf-8"))
+    routes = dict(route.split("=", 1) for route in options.route)
+    proxy = FaultProxy(
+        plan, routes, ledger=options.ledger, hang_seconds=options.hang_seconds, host=options.host, port=options.port
+    )
+    proxy.start()
+    sys.stdout.write(json.dumps({"url": proxy.url, "port": proxy.server_port, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
+    wait_for_end_of_stdin()
+    proxy.stop()
+    return 0
+
+
+def wait_for_end_of_stdin(read: Callable[[int], bytes] | None = None) -> None:
+    """Return when standard input closes, which it does at the latest when the process that started this one ends."""
+    take = read or sys.stdin.buffer.read
+    try:
+        while take(1024):
+            pass
+    except (KeyboardInterrupt, ValueError, OSError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
