@@ -26,6 +26,7 @@ T = TypeVar("T")
 def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
     """Carry out what a flow asks for, in this thread, and return what it decided."""
     answer: object = None
+    request: object = None
     send = flow.send
     try:
         while True:
@@ -61,12 +62,13 @@ def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
         return stop.value  # type: ignore[no-any-return]  # a variable would keep the error alive: see the docstring
     finally:
         flow.close()
-        answer = None
+        answer = request = None  # both may hold an error whose traceback holds this frame
 
 
 async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
     """As `run_sync`, in a task: attempts and other calls are awaited, sleeps are cancellable."""
     answer: object = None
+    request: object = None
     send = flow.send
     try:
         while True:
@@ -101,7 +103,7 @@ async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
         return stop.value  # type: ignore[no-any-return]  # a variable would keep the error alive: see the docstring
     finally:
         flow.close()
-        answer = None
+        answer = request = None  # both may hold an error whose traceback holds this frame
 
 
 def _unknown(request: object) -> TypeError:

@@ -110,9 +110,9 @@ class Bulkhead(Decorator[NoReturn]):
             if len(self._queue) >= self.max_waiting and not (self._free and not self._queue):
                 raise BulkheadFullError(self.name, None)
             self._queue.append(waiter)
-            if self._grant() is waiter:
-                return waiter
-        self._hand_on()
+            granted = self._grant()
+        if granted is not None and granted is not waiter:
+            self._wake(granted)
         return waiter
 
     def _grant(self) -> _Waiter | None:
@@ -140,10 +140,13 @@ class Bulkhead(Decorator[NoReturn]):
                 waiter = self._grant()
             if waiter is None:
                 return
-            try:
-                waiter.wake()
-            except RuntimeError:  # its event loop is closed: nobody will ever use the place
-                self._free.append(None)
+            self._wake(waiter)
+
+    def _wake(self, waiter: _Waiter) -> None:
+        try:
+            waiter.wake()
+        except RuntimeError:  # its event loop is closed: nobody will ever use the place
+            self._free.append(None)
 
     def _leave_queue(self, waiter: _Waiter) -> bool:
         """Stop waiting; True if a place was granted all the same."""
