@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._values import dataclass
 
 __all__ = ["Statistic", "TripRule", "consecutive", "failure_rate", "failures_within", "slow_rate"]
 
@@ -157,6 +157,10 @@ class _Period:
 # -- rates over a window -------------------------------------------------------------------------------------------
 
 
+def _usual_minimum(calls: int | None) -> int:
+    return min(10, calls) if isinstance(calls, int) and calls > 0 else 10
+
+
 def _check_rate(
     checks: Checks, fraction: object, calls: object, seconds: object, minimum: object
 ) -> None:
@@ -181,17 +185,19 @@ class failure_rate:
         fraction: More than 0, up to 1.
         calls: Window of the last so many calls; or
         seconds: window of the last so many seconds.
-        minimum: Calls that must be in the window before it can open anything.
+        minimum: Calls that must be in the window before it can open anything: 10, or `calls` if that is less.
     """
 
     fraction: float
     calls: int | None = None
     seconds: float | None = None
-    minimum: int = 10
+    minimum: int = None  # type: ignore[assignment]  # None becomes 10, or the window if that is smaller
 
     slow_after = math.inf
 
     def __post_init__(self) -> None:
+        if self.minimum is None:
+            object.__setattr__(self, "minimum", _usual_minimum(self.calls))
         checks = Checks("failure_rate")
         _check_rate(checks, self.fraction, self.calls, self.seconds, self.minimum)
         checks.done()
@@ -213,16 +219,18 @@ class slow_rate:
         slower_than: Seconds from which on (`>=`) a call is slow.
         calls: Window of the last so many calls; or
         seconds: window of the last so many seconds.
-        minimum: Calls that must be in the window before it can open anything.
+        minimum: Calls that must be in the window before it can open anything: 10, or `calls` if that is less.
     """
 
     fraction: float
     slower_than: float
     calls: int | None = None
     seconds: float | None = None
-    minimum: int = 10
+    minimum: int = None  # type: ignore[assignment]  # None becomes 10, or the window if that is smaller
 
     def __post_init__(self) -> None:
+        if self.minimum is None:
+            object.__setattr__(self, "minimum", _usual_minimum(self.calls))
         checks = Checks("slow_rate")
         checks.seconds("slower_than", self.slower_than)
         _check_rate(checks, self.fraction, self.calls, self.seconds, self.minimum)
