@@ -273,6 +273,14 @@ def test_as_many_tests_as_announced(cls: type, announced: int) -> None:
     assert sum(name.startswith("test_") for name in vars(cls)) == announced
 
 
+@pytest.mark.parametrize("cls", [TestRetryLogic, TestCircuitBreaker, TestGracefulDegradation, TestIntegration])
+def test_the_suite_waits_for_nothing(cls: type) -> None:
+    """Every one of the 24 runs on the manual clock, so that the 3.3 s of the document are not even waited for."""
+    for name, test in vars(cls).items():
+        if name.startswith("test_"):
+            assert "clock" in inspect.signature(test).parameters, name
+
+
 # -- the examples as they stand ------------------------------------------------------------------------------------
 
 EXAMPLES = {

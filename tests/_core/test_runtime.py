@@ -35,7 +35,7 @@ from resilient_faces import (
     timeout,
 )
 from resilient_faces._core import workers
-from resilient_faces._core.context import REQUEST, amplification
+from resilient_faces._core.context import ATTEMPTS, REQUEST, amplification
 from resilient_faces._core.options import Checks
 from resilient_faces._core.outcome import name_of
 from resilient_faces._core.runtime import RUNTIME, Runtime
@@ -183,10 +183,19 @@ class TestFork:
 # -- context -------------------------------------------------------------------------------------------------------
 
 
-def test_amplification_multiplies_along_the_chain() -> None:
-    """Second attempt of an outer guard, third of an inner one: six calls at least."""
-    assert amplification(None) == 1
-    assert amplification((3, print, (2, print, None))) == 6
+def test_amplification_multiplies_along_the_chain(clock: ManualRuntime) -> None:
+    """Third attempt of an inner guard in the second of an outer one: six calls at least."""
+    seen: list[int] = []
+
+    @retry(attempts=3)
+    def inner() -> None:
+        seen.append(amplification(ATTEMPTS.get()))
+        raise Again
+
+    with pytest.raises(Again):
+        retry(attempts=2)(inner.__call__)()
+    assert seen == [1, 2, 3, 2, 4, 6]
+    assert amplification(ATTEMPTS.get()) == 1
 
 
 def test_last_outcome_tells_of_a_degraded_answer(mode: Mode, clock: ManualRuntime) -> None:

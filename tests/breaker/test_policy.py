@@ -24,6 +24,7 @@ from resilient_faces import (
     fallback,
     first_match,
     guard,
+    listen,
     retry,
 )
 from resilient_faces._core.outcome import Verdict
@@ -578,3 +579,24 @@ def test_a_circuit_that_changes_during_a_call(mode: Mode, clock: ManualRuntime, 
     else:
         fail(breaker, mode)  # the second in a row: the late success has not forgotten the first
         assert breaker.circuit.state is State.open
+
+
+class _NoLock:
+    """A lock that nobody may take."""
+
+    def __enter__(self) -> None:
+        raise AssertionError("a closed circuit was locked")
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def test_a_closed_circuit_is_not_locked(mode: Mode) -> None:
+    """A call that succeeds costs a look at the circuit's slot: no lock is taken, no event is told."""
+    breaker = Breaker("calm")
+    guarded = breaker(mode.wrap(lambda: "ok"))
+    breaker.circuit._lock = _NoLock()  # type: ignore[assignment]
+    told: list[Event] = []
+    stop = listen(told.append)
+    assert mode.call(guarded) == "ok"
+    stop()
+    assert told == []

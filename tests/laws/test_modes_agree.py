@@ -150,11 +150,11 @@ def by_hand(flow: Flow[Outcome], call: Call) -> Outcome:
             except BaseException:
                 flow.close()
                 raise
-        elif isinstance(request, Sleep):
-            RUNTIME.sleep(request.seconds)
-        else:
-            assert isinstance(request, Tell)
+        elif isinstance(request, Tell):
             RUNTIME.tell(request.event)
+        else:
+            assert isinstance(request, (Sleep, int))
+            RUNTIME.sleep(getattr(request, "seconds", request))
 
 
 def story(mode: str, setup: Setup, lines: list[Line], pauses: list[float]) -> list[object]:
