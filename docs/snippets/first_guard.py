@@ -65,5 +65,53 @@ print(careful.describe())
 for event in heard:
     print(event.type, event.policy, event.attempt, event.code)
 # --8<-- [end:heard]
-assert heard
+assert [(event.type, event.policy, event.attempt) for event in heard] == [
+    ("retry", "retry", 1),
+    ("gave_up", "retry", 2),
+    ("degraded", "fallback", None),
+]
+
+# --8<-- [start:opened]
+from resilient_faces import circuits
+
+detect_or_say_so("photo.jpg")  # failures 3 and 4
+detect_or_say_so("photo.jpg")  # the fifth opens the circuit: there is no sixth
+assert circuits["detector"].state == "open"
+
+before = circuits["detector"].snapshot()
+assert detect_or_say_so("photo.jpg") == "nobody was looked for"  # at once: the service is left alone
+assert circuits["detector"].snapshot().failures == before.failures
+# --8<-- [end:opened]
 stop_listening()
+
+# --8<-- [start:reported]
+value, report = detect_or_say_so.call_with_report("photo.jpg")
+assert report.degraded
+assert report.source == "fallback"
+# --8<-- [end:reported]
+
+import asyncio
+
+# --8<-- [start:asynchronous]
+heights = iter([ConnectionResetError("reset"), 480])
+
+
+@retry(attempts=3)
+async def height(photo: str) -> int:
+    answer = next(heights)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+assert asyncio.run(height("photo.jpg")) == 480
+# --8<-- [end:asynchronous]
+
+# --8<-- [start:tested]
+from resilient_faces.testing import ManualRuntime, script
+
+with ManualRuntime().installed() as clock:
+    camera = script(ConnectionResetError, ConnectionResetError, "a frame")
+    assert retry(attempts=3).call(camera.function()) == "a frame"
+    assert clock.slept == [0.05, 0.1]  # nothing waited: the clock was moved
+# --8<-- [end:tested]

@@ -10,7 +10,9 @@ def load(user_id: int) -> str: ...
 ```
 """
 
+import typing
 from collections.abc import Callable as _Callable
+from importlib import import_module as _import_module
 
 from resilient_faces import telemetry as _telemetry  # sets the default listener
 from resilient_faces._core.context import (
@@ -23,22 +25,7 @@ from resilient_faces._core.context import (
     request,
 )
 from resilient_faces._core.runtime import RUNTIME as _RUNTIME
-from resilient_faces.breaker import Breaker, Switch, circuit_breaker, circuits
 from resilient_faces.composing import Guard, guard
-from resilient_faces.degrade import (
-    Answer,
-    Chain,
-    Criticality,
-    Fallback,
-    GracefulDegradationManager,
-    Health,
-    LastGood,
-    chain,
-    handle_cognito_unavailable,
-    handle_dynamodb_unavailable,
-    services,
-    with_fallback,
-)
 from resilient_faces.errors import (
     AbandonedThreadsError,
     BulkheadFullError,
@@ -67,19 +54,66 @@ from resilient_faces.faults import (
     classify_response,
     first_match,
 )
-from resilient_faces.limits import Bulkhead, Deadline, RateLimiter, Timeout
 from resilient_faces.retry import Retrier, Retry, retries_off, retry_operation, retry_with_backoff
+
+if typing.TYPE_CHECKING:
+    from resilient_faces.breaker import Breaker, Switch, circuit_breaker, circuits
+    from resilient_faces.degrade import (
+        Answer,
+        Chain,
+        Criticality,
+        Fallback,
+        GracefulDegradationManager,
+        Health,
+        LastGood,
+        chain,
+        handle_cognito_unavailable,
+        handle_dynamodb_unavailable,
+        services,
+        with_fallback,
+    )
+    from resilient_faces.limits import Bulkhead, Deadline, RateLimiter, Timeout
+
+    fallback = Fallback
+    last_good = LastGood
+    deadline = Deadline
+    timeout = Timeout
+    bulkhead = Bulkhead
+    rate_limit = RateLimiter
 
 
 # The decorators go by their policies' names in lower case. `retry` is bound after the package `retry` was imported, so
 # that the name means the decorator here and the package in `from resilient_faces.retry import exponential`.
 retry = Retry
-fallback = Fallback
-last_good = LastGood
-deadline = Deadline
-timeout = Timeout
-bulkhead = Bulkhead
-rate_limit = RateLimiter
+
+# What comes with a package that is imported when one of its names is first asked for: package, then name there.
+_LATER = {
+    **dict.fromkeys(("Breaker", "Switch", "circuit_breaker", "circuits"), ("breaker", None)),
+    **dict.fromkeys(("Answer", "Chain", "Criticality", "Fallback", "GracefulDegradationManager"), ("degrade", None)),
+    **dict.fromkeys(("Health", "LastGood", "chain", "services", "with_fallback"), ("degrade", None)),
+    **dict.fromkeys(("handle_cognito_unavailable", "handle_dynamodb_unavailable"), ("degrade", None)),
+    **dict.fromkeys(("Bulkhead", "Deadline", "RateLimiter", "Timeout"), ("limits", None)),
+    "fallback": ("degrade", "Fallback"),
+    "last_good": ("degrade", "LastGood"),
+    "deadline": ("limits", "Deadline"),
+    "timeout": ("limits", "Timeout"),
+    "bulkhead": ("limits", "Bulkhead"),
+    "rate_limit": ("limits", "RateLimiter"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """A public name of a package that nobody has needed so far."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    package, there = _LATER[name]
+    found: object = getattr(_import_module(f"{__name__}.{package}"), there or name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def listen(listener: Listener) -> _Callable[[], None]:

@@ -8,13 +8,11 @@ most, so a second circuit starts another segment.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import inspect
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from types import CodeType, FunctionType, MethodType, TracebackType
+from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from resilient_faces._core.context import RECORDER, Recorder, Report, attach, report
@@ -24,6 +22,7 @@ from resilient_faces._core.effects import Inner, Policy, Target, Value, innermos
 from resilient_faces._core.options import Checks
 from resilient_faces._core.outcome import Gate, name_of
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import changed, dataclass
 from resilient_faces.errors import DecorationError, OptionError, ResilienceWarning, UnknownOptionError
 from resilient_faces.faults import Classification, classify
 
@@ -259,13 +258,9 @@ class Decorator(Generic[T_co]):
 
 def _given(policy: object) -> dict[str, object]:
     """The options that a policy was made with and that are not its defaults."""
-    if not dataclasses.is_dataclass(policy):
+    if not hasattr(type(policy), "__dataclass_fields__"):
         raise TypeError(f"{type(policy).__name__} has state that cannot leave its process; pickle what makes it instead.")
-    chosen = {}
-    for field in dataclasses.fields(policy):
-        if field.init and getattr(policy, field.name) is not field.default:
-            chosen[field.name] = getattr(policy, field.name)
-    return chosen
+    return changed(policy)
 
 
 def _rebuilt(cls: Callable[..., object], options: dict[str, object]) -> object:
@@ -285,7 +280,7 @@ def _leave(entries: list[tuple[Admission, object]], error: BaseException | None)
 
 
 class _Bound:
-    """What a guarded function remembers: the function inside and the guard around it."""
+    """What a guarded function remembers: the function inside and the guard around it. Called, it is `call_with_report`."""
 
     __slots__ = ("guard", "target")
 
@@ -293,7 +288,7 @@ class _Bound:
         self.target = target
         self.guard = guarding
 
-    def call_with_report(self, *args: object, **kwargs: object) -> Value:
+    def __call__(self, /, *args: object, **kwargs: object) -> Value:
         """The value and how the call went, or a coroutine of both."""
         closure = self.guard.decorate(self.target)
         return (_reported_async if is_async(self.target) else _reported_sync)(self.target, closure, args, kwargs)
@@ -350,7 +345,8 @@ def _report_of(recorder: Recorder, began: float) -> Report:
 
 def _report_on(error: Exception, recorder: Recorder, began: float) -> None:
     faults = recorder.faults or report(error).faults or (classify(error),)
-    attach(error, dataclasses.replace(_report_of(recorder, began), outcome="failed", faults=tuple(faults)))
+    made = _report_of(recorder, began)
+    attach(error, Report(made.attempts, made.elapsed, tuple(faults), made.delays, "failed", made.source, made.stopped))
 
 
 # -- the guard -----------------------------------------------------------------------------------------------------
@@ -363,12 +359,12 @@ class Guard(Decorator[T_co]):
         policies: The policies, outermost first.
     """
 
-    __slots__ = ("_layers", "classification", "policies")
+    __slots__ = ("_outermost", "classification", "policies")
 
     def __init__(self, policies: Sequence[Policy], classification: Classification | None = None) -> None:
         self.policies = tuple(policies)
         self.classification = _one_classification(self.policies, classification)
-        self._layers = _plan(self)
+        self._outermost = _plan(self)
 
     def as_guard(self) -> Guard[T_co]:
         return self
@@ -400,23 +396,21 @@ class Guard(Decorator[T_co]):
             return whole.decorate(bound.target)
         target = _checked_target(function)
         closure = self.closure(target, is_async(target))
-        if not isinstance(target, (FunctionType, MethodType)):
-            return _proxy(target, closure, self)
         remember = _Bound(target, self)
+        if not isinstance(target, _WRAPPABLE):
+            return _proxy_class()(target, closure, remember)
         if not isinstance(closure, FunctionType):
             raise DecorationError(f"{type(self.policies[0]).__name__}.around must return a function; got {closure!r}.")
         _CODES.add(closure.__code__)
         marks = closure.__dict__
-        marks["call_with_report"] = remember.call_with_report
+        marks["call_with_report"] = remember
         marks["with_options"] = remember.with_options
         return closure
 
     def closure(self, target: Target, asynchronous: bool) -> Target:
         """The function with all layers around it, innermost first."""
-        function = target
-        for layer in reversed(self._layers):
-            function = layer.around(function, target, asynchronous)
-        return function
+        layer = self._outermost
+        return target if layer is None else layer.around(target, asynchronous)
 
     def with_options(self, **options: object) -> Guard[T_co]:
         """This guard with other options for its `Retry`.
@@ -424,8 +418,10 @@ class Guard(Decorator[T_co]):
         Raises:
             UnknownOptionError: No policy here is a retry, or it has no such option.
         """
+        from dataclasses import replace
+
         replaced = tuple(
-            dataclasses.replace(policy, **options) if getattr(policy, "role", "") == "retry" else policy  # type: ignore[type-var]
+            replace(policy, **options) if getattr(policy, "role", "") == "retry" else policy  # type: ignore[type-var]
             for policy in self.policies
         )
         if replaced == self.policies and not any(getattr(p, "role", "") == "retry" for p in self.policies):
@@ -439,7 +435,10 @@ class Guard(Decorator[T_co]):
         lines = [f"guard of {len(self.policies)} policies, outermost first:"]
         lines += [f"  {number}. {_described(policy)}" for number, policy in enumerate(self.policies, 1)]
         lines.append("how a call runs, from outside in:")
-        lines += [f"  - {layer.describe()}" for layer in self._layers]
+        layer = self._outermost
+        while layer is not None:
+            lines.append(f"  - {layer.describe()}")
+            layer = layer.within
         broken = broken_rules(self.policies)
         lines += [f"questionable: {rule.id} {rule.says}" for rule in broken]
         return "\n".join(lines)
@@ -459,33 +458,59 @@ counts only on a function that runs one of these."""
 def _bound(function: object) -> _Bound | None:
     """What a guarded function remembers; None for any other."""
     if isinstance(function, FunctionType) and function.__code__ in _CODES:
-        method = function.__dict__.get("call_with_report")
-        if isinstance(method, MethodType) and isinstance(method.__self__, _Bound):
-            return method.__self__
-    found = getattr(type(function), "_resilient_faces_bound", None)
-    return None if found is None else found(function)
+        found = function.__dict__.get("call_with_report")
+        if isinstance(found, _Bound):
+            return found
+    ask = getattr(type(function), "_resilient_faces_bound", None)
+    return None if ask is None else ask(function)
+
+
+_WRAPPABLE: Final = (FunctionType, MethodType, BuiltinFunctionType)
+"""What a closure stands for. Other callable objects keep their attributes and their type, under a layer of wrapt."""
+
+_COROUTINE: Final = 0x80  # the flags of code objects, as in `inspect`
+_GENERATOR: Final = 0x20
+_ASYNC_GENERATOR: Final = 0x200
+
+
+def _flags(function: object) -> int:
+    """The flags of the code that calling this runs; 0 if it is not written in Python."""
+    while isinstance(function, (MethodType, functools.partial)):
+        function = function.__func__ if isinstance(function, MethodType) else function.func
+    if isinstance(function, FunctionType):
+        marked = getattr(function, "_is_coroutine_mark", None) is not None  # `inspect.markcoroutinefunction`
+        return function.__code__.co_flags | (_COROUTINE if marked else 0)
+    return 0
 
 
 def is_async(function: object) -> bool:
     """Whether calling this gives a coroutine to await."""
+    flags = _flags(function)
+    if flags or isinstance(function, BuiltinFunctionType):
+        return bool(flags & _COROUTINE)
+    import inspect
+
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
 
 
 def _checked_target(function: object) -> Target:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        kind = "an async generator" if inspect.isasyncgenfunction(function) else "a generator"
+    flags = _flags(function)
+    if flags & (_GENERATOR | _ASYNC_GENERATOR):
+        kind = "an async generator" if flags & _ASYNC_GENERATOR else "a generator"
         raise DecorationError(
             f"{name_of(function)} is {kind}: what fails in it fails between the items, where no guard can see it, and "
             "starting it again would repeat items. Guard the function that fetches one item or page, and call that "
             "from the generator."
         )
+    if flags:
+        return function  # type: ignore[return-value]
     if isinstance(function, property):
         raise DecorationError("a property cannot be guarded. Guard its getter: put @property above the guard.")
     if isinstance(function, type):
         raise DecorationError(
             f"{function.__qualname__} is a class: guard its methods, or a function that makes the object."
         )
-    if inspect.iscoroutine(function):
+    if isinstance(function, CoroutineType):
         function.close()
         raise DecorationError("got a coroutine, which can be awaited only once. Guard the coroutine function itself.")
     if not callable(function):
@@ -500,13 +525,13 @@ def _one_classification(policies: tuple[Policy, ...], given: Classification | No
         own = getattr(policy, "classify", None)
         if own is not None and own not in found:
             found.append(own)
+    if not found:
+        return None
     if len(found) > 1:
         raise OptionError(
             "guard.classify must be one classification for all policies, so that retry, breaker and fallback agree; "
             f"got {len(found)} different ones. Join them with first_match(a, b) and give that to guard(classify=...)."
         )
-    if not found:
-        return None
     return found[0] if isinstance(found[0], Classification) else Classification(found[0])
 
 
@@ -514,20 +539,26 @@ def _one_classification(policies: tuple[Policy, ...], given: Classification | No
 
 
 class _Layer(Protocol):
-    def around(self, function: Target, target: Target, asynchronous: bool) -> Target: ...
+    """What goes around a function, and the layer within."""
+
+    within: _Layer | None
+
+    def around(self, target: Target, asynchronous: bool) -> Target: ...
     def describe(self) -> str: ...
 
 
 class _JointLayer:
     """A policy that stands around the call."""
 
-    __slots__ = ("policy",)
+    __slots__ = ("policy", "within")
 
-    def __init__(self, policy: Joint) -> None:
+    def __init__(self, policy: Joint, within: _Layer | None) -> None:
         self.policy = policy
+        self.within = within
 
-    def around(self, function: Target, target: Target, asynchronous: bool) -> Target:
-        return self.policy.around(function, asynchronous)
+    def around(self, target: Target, asynchronous: bool) -> Target:
+        inner = target if self.within is None else self.within.around(target, asynchronous)
+        return self.policy.around(inner, asynchronous)
 
     def describe(self) -> str:
         return f"around the call: {type(self.policy).__name__}"
@@ -536,52 +567,62 @@ class _JointLayer:
 class _DeadlineLayer:
     """The deadline that a retry with `max_elapsed` brings."""
 
-    __slots__ = ("seconds",)
+    __slots__ = ("seconds", "within")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, within: _Layer | None) -> None:
         self.seconds = seconds
+        self.within = within
 
-    def around(self, function: Target, target: Target, asynchronous: bool) -> Target:
-        return under_deadline(function, self.seconds, asynchronous)
+    def around(self, target: Target, asynchronous: bool) -> Target:
+        inner = target if self.within is None else self.within.around(target, asynchronous)
+        return under_deadline(inner, self.seconds, asynchronous)
 
     def describe(self) -> str:
         return f"around the call: a deadline of {self.seconds:g} s"
 
 
-class _SegmentLayer:
+class _SegmentLayer(Segment):
     """Policies that share a chain of flows and one circuit at most."""
 
-    __slots__ = ("_circuited", "_policies", "_segment")
+    __slots__ = ("policies", "within")
 
-    def __init__(self, policies: Sequence[Policy], owner: Guard[object]) -> None:
-        self._policies = tuple(policies)
-        self._circuited: Circuited | None = next((p for p in policies if _has_circuit(p)), None)
+    def __init__(self, policies: tuple[Policy, ...], classification: Classification | None, within: _Layer | None) -> None:
+        self.policies = policies
+        self.within = within
+        self.classify = classification or classify
+        self.examine = _examiner(policies)
+        self.answered = False
+        for policy in policies:
+            if _has_circuit(policy):
+                break
+            self.answered = self.answered or _answers(policy)
+        self.quiet = True
+        for policy in policies:
+            self.quiet = self.quiet and _quiet(policy)
+
+    def __getattr__(self, name: str) -> Value:
+        # The chain of flows is made when a call first needs it: most guarded functions seldom do.
+        if name != "start":
+            raise AttributeError(name)
         chain: Inner = innermost
-        for policy in reversed(self._policies):
+        for policy in reversed(self.policies):
             chain = functools.partial(policy.flow, chain)
-        at = len(self._policies)
-        if self._circuited is not None:
-            at = next(i for i, p in enumerate(self._policies) if _has_circuit(p))
-        self._segment = Segment(
-            start=chain,
-            classify=owner.classification or classify,
-            examine=_examiner(self._policies),
-            answered=any(_answers(policy) for policy in self._policies[:at]),
-            quiet=all(_quiet(policy) for policy in self._policies),
-        )
+        self.start = chain
+        return chain
 
-    def around(self, function: Target, target: Target, asynchronous: bool) -> Target:
-        policy = self._circuited
-        if policy is None:
-            return close(function, self._segment, None, False, asynchronous)
-        keyed = policy.keyed(target)
-        if keyed is None:
-            return close(function, self._segment, policy.gate(target), policy.timed, asynchronous)
-        return _by_key(function, self._segment, keyed, policy.timed, asynchronous)
+    def around(self, target: Target, asynchronous: bool) -> Target:
+        function = target if self.within is None else self.within.around(target, asynchronous)
+        for policy in self.policies:
+            if _has_circuit(policy):
+                keyed = policy.keyed(target)
+                if keyed is None:
+                    return close(function, self, policy.gate(target), policy.timed, asynchronous)
+                return _by_key(function, self, keyed, policy.timed, asynchronous)
+        return close(function, self, None, False, asynchronous)
 
     def describe(self) -> str:
-        names = ", ".join(type(policy).__name__ for policy in self._policies)
-        loud = [type(policy).__name__ for policy in self._policies if not _quiet(policy)]
+        names = ", ".join(type(policy).__name__ for policy in self.policies)
+        loud = [type(policy).__name__ for policy in self.policies if not _quiet(policy)]
         how = f"as a flow, because {', '.join(loud)} must know of every call" if loud else "on the direct path"
         return f"{names}: {how}"
 
@@ -644,35 +685,32 @@ def _has_circuit(policy: object) -> TypeGuard[Circuited]:
     return hasattr(policy, "gate")
 
 
-def _plan(owner: Guard[object]) -> tuple[_Layer, ...]:
-    """The layers of a guard, outermost first."""
-    layers: list[_Layer] = []
-    run: list[Policy] = []
-    circuits = 0
+def _plan(owner: Guard[object]) -> _Layer | None:
+    """The layers of a guard; the answer is the outermost one."""
+    layer: _Layer | None = None
+    run: list[Policy] = []  # innermost first
 
     def cut() -> None:
-        nonlocal circuits
+        nonlocal layer
         if run:
-            layers.append(_SegmentLayer(run, owner))
+            whole = len(run) == len(owner.policies)
+            layer = _SegmentLayer(owner.policies if whole else tuple(reversed(run)), owner.classification, layer)
             run.clear()
-            circuits = 0
 
-    for policy in owner.policies:
+    for policy in reversed(owner.policies):
         if _is_joint(policy):
             cut()
-            layers.append(_JointLayer(policy))
+            layer = _JointLayer(policy, layer)
             continue
+        if _has_circuit(policy) and any(_has_circuit(one) for one in run):
+            cut()
+        run.append(policy)
         limit = getattr(policy, "time_limit", None)
         if limit is not None:
             cut()
-            layers.append(_DeadlineLayer(limit))
-        if _has_circuit(policy):
-            if circuits:
-                cut()
-            circuits += 1
-        run.append(policy)
+            layer = _DeadlineLayer(limit, layer)
     cut()
-    return tuple(layers)
+    return layer
 
 
 # -- callable objects ----------------------------------------------------------------------------------------------
@@ -695,7 +733,7 @@ def _proxy_class() -> type:
             return self._self_closure(*args, **kwargs)
 
         def call_with_report(self, /, *args: object, **kwargs: object) -> Value:
-            return self._self_bound.call_with_report(*args, **kwargs)
+            return self._self_bound(*args, **kwargs)
 
         def with_options(self, **options: object) -> Value:
             return self._self_bound.with_options(**options)
@@ -710,10 +748,6 @@ def _proxy_class() -> type:
     return GuardedObject
 
 
-def _proxy(target: Target, closure: Target, guarding: Guard[object]) -> Value:
-    return _proxy_class()(target, closure, _Bound(target, guarding))
-
-
 def _guarded_again(guarding: Guard[object], target: Target) -> Value:
     """What unpickling a guarded object calls."""
     return guarding.decorate(target)
@@ -722,7 +756,7 @@ def _guarded_again(guarding: Guard[object], target: Target) -> Value:
 # -- orders worth a second look ------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class OrderRule:
     """One questionable order of policies.
 
@@ -730,11 +764,13 @@ class OrderRule:
         id: Stable, for silencing and for dashboards.
         says: What happens in this order, and what to do.
         broken: True for policies, outermost first, in this order.
+        about: Roles without which the rule is not worth a look.
     """
 
     id: str
     says: str
     broken: Callable[[Sequence[Policy]], bool]
+    about: frozenset[str]
 
 
 def _roles(policies: Sequence[Policy]) -> list[str]:
@@ -744,14 +780,14 @@ def _roles(policies: Sequence[Policy]) -> list[str]:
 def _before(outer: str, inner: str) -> Callable[[Sequence[Policy]], bool]:
     def broken(policies: Sequence[Policy]) -> bool:
         roles = _roles(policies)
-        return any(role == outer and inner in roles[i + 1 :] for i, role in enumerate(roles))
+        return outer in roles and inner in roles[roles.index(outer) + 1 :]
 
     return broken
 
 
 def _answering_inside_retry(policies: Sequence[Policy]) -> bool:
     roles = _roles(policies)
-    return any(role == "retry" and any(_answers(p) for p in policies[i + 1 :]) for i, role in enumerate(roles))
+    return "retry" in roles and any(_answers(policy) for policy in policies[roles.index("retry") + 1 :])
 
 
 def _attempts_outlast_deadline(policies: Sequence[Policy]) -> bool:
@@ -785,40 +821,47 @@ RULES: Final = (
         "a breaker outside a retry sees one failure for all attempts together and does not stop them half-way; "
         "name the retry first: guard(retry(...), circuit_breaker(...)).",
         _before("breaker", "retry"),
+        frozenset({"breaker", "retry"}),
     ),
     OrderRule(
         "RF002",
         "a fallback inside a retry answers before the retry sees the error, so nothing is ever retried; "
         "name the fallback first.",
         _answering_inside_retry,
+        frozenset({"retry"}),
     ),
     OrderRule(
         "RF003",
         "attempts x timeout is longer than the deadline around them, so the last attempts never get their time; "
         "make fewer attempts, shorter timeouts or a longer deadline.",
         _attempts_outlast_deadline,
+        frozenset({"retry", "timeout"}),
     ),
     OrderRule(
         "RF004",
         "a retry on every Exception repeats answers of the business, such as a declined card or a missing row; "
         "leave `on` out, or name what may pass.",
         _wildcard,
+        frozenset({"retry"}),
     ),
     OrderRule(
         "RF005",
         "two retries multiply: the inner one makes all its attempts for each attempt of the outer; keep one.",
         _before("retry", "retry"),
+        frozenset({"retry"}),
     ),
     OrderRule(
         "RF006",
         "a retry inside a bulkhead holds its place while it waits; name the retry first.",
         _before("bulkhead", "retry"),
+        frozenset({"bulkhead", "retry"}),
     ),
     OrderRule(
         "RF007",
         "a limiter outside a retry paces first attempts only, and every further one goes unpaced; "
         "name the retry first.",
         _before("limiter", "retry"),
+        frozenset({"limiter", "retry"}),
     ),
 )
 """The questionable orders, as data: `guard` warns of them, and `docs/reference/rules.md` is made from them."""
@@ -826,20 +869,21 @@ RULES: Final = (
 
 def broken_rules(policies: Sequence[Policy]) -> list[OrderRule]:
     """The rules that this order of policies breaks."""
-    return [rule for rule in RULES if rule.broken(policies)]
+    roles = {getattr(policy, "role", "") for policy in policies}
+    return [rule for rule in RULES if rule.about <= roles and rule.broken(policies)]
 
 
 def _described(policy: Policy) -> str:
     """The policy with the options that differ from their defaults."""
+    from dataclasses import MISSING, fields
+
     shown: list[str] = []
-    if dataclasses.is_dataclass(policy):
-        for field in dataclasses.fields(policy):
-            if not field.init:
-                continue
-            value = getattr(policy, field.name)
-            usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            if value is not usual and value != usual:
-                shown.append(f"{field.name}={name_of(value) if inspect.isfunction(value) else repr(value)}")
+    if hasattr(type(policy), "__dataclass_fields__"):
+        usual = {one.name: one for one in fields(policy)}  # type: ignore[arg-type]
+        for name, value in changed(policy).items():
+            factory = usual[name].default_factory
+            if value != (usual[name].default if factory is MISSING else factory()):
+                shown.append(f"{name}={name_of(value) if isinstance(value, FunctionType) else repr(value)}")
     return f"{type(policy).__name__}({', '.join(shown)})"
 
 
@@ -918,9 +962,10 @@ def guard(
             checks.that(False, f"policies[{number - 1}]", "a policy", policy, cure)
         else:
             flat.append(policy)  # type: ignore[arg-type]
-    known = {rule.id for rule in RULES}
-    for id in accept:
-        checks.that(id in known, "accept", f"ids of rules ({', '.join(sorted(known))})", id)
+    if accept:
+        known = {rule.id for rule in RULES}
+        for one in accept:
+            checks.that(one in known, "accept", f"ids of rules ({', '.join(sorted(known))})", one)
     checks.done()
     for rule in broken_rules(flat):
         if rule.id not in accept:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from resilient_faces._light import dataclass
 from resilient_faces.faults import Fault
 
 __all__ = ["SCHEMA", "Event", "EventType", "Listener"]

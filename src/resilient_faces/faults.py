@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
+from resilient_faces._light import dataclass, field
 from resilient_faces.errors import CallTimeoutError, Rejected, RetryableError
 
 __all__ = [
@@ -420,24 +420,22 @@ def related(error: BaseException) -> Iterator[BaseException]:
 class Classification:
     """Classifiers in order of preference, made total: every error gets a fault, and unknown is the last word.
 
-    Calling it costs one dictionary look-up for classes whose meaning does not depend on the instance.
+    Calling it costs one dictionary look-up for classes whose meaning does not depend on the instance, and another for
+    the number of an `OSError`.
     """
 
-    __slots__ = ("_by_number", "_by_type", "_classifiers")
+    __slots__ = ("_by_type", "_classifiers", "_known")
 
     def __init__(self, *classifiers: Classifier) -> None:
         self._classifiers = classifiers
-        self._by_type: dict[type[BaseException], Fault] = {}
-        self._by_number: dict[tuple[type[BaseException], int | None], Fault] = {}
+        self._by_type: dict[type[BaseException], Fault | dict[int | None, Fault]] = {}
+        self._known = 0  # faults in it
 
     def __call__(self, error: BaseException) -> Fault:
         fault = self._by_type.get(type(error))
-        if fault is None:
-            if isinstance(error, OSError):
-                fault = self._by_number.get((type(error), error.errno))
-            if fault is None:
-                return self._look(error)
-        if fault.kind is _UNKNOWN and error.__cause__ is not None:
+        if isinstance(fault, dict):
+            fault = fault.get(error.errno)  # type: ignore[attr-defined]  # only an OSError has such an entry
+        if fault is None or (fault.kind is _UNKNOWN and error.__cause__ is not None):
             return self._look(error)
         return fault
 
@@ -496,11 +494,14 @@ class Classification:
         fault = (_by_instance(error) if by_instance else None) or _by_type(cls)
         if self._classifiers or _from_http(cls):
             return fault  # someone else's classifier, or we, may find another instance of the class to mean otherwise
-        if len(self._by_type) + len(self._by_number) >= _MAX_TYPES:
+        if self._known >= _MAX_TYPES:
             self._by_type.clear()
-            self._by_number.clear()
-        if isinstance(error, OSError) and by_instance:
-            self._by_number[cls, error.errno] = fault
+            self._known = 0
+        self._known += 1
+        if by_instance and isinstance(error, OSError):
+            numbers = self._by_type.setdefault(cls, {})
+            assert isinstance(numbers, dict)
+            numbers[error.errno] = fault
         else:
             self._by_type[cls] = fault
         return fault

@@ -142,6 +142,15 @@ class TestFailureRateByCalls:
         circuit.fail()
         assert circuit.state is State.open
 
+    @pytest.mark.parametrize(("calls", "enough"), [(4, 4), (10, 10), (100, 10)])
+    def test_the_minimum_fits_the_window(self, hand: Hands, calls: int, enough: int) -> None:
+        """Unless told otherwise it is ten calls, or the whole window if that is smaller."""
+        circuit = hand(trips=failure_rate(0.5, calls=calls))
+        circuit.fail(enough - 1)
+        assert circuit.state is State.closed
+        circuit.fail()
+        assert circuit.state is State.open
+
     def test_idle_time_forgets_nothing(self, hand: Hands, clock: ManualRuntime) -> None:
         """A window by calls has no clock."""
         circuit = hand(trips=failure_rate(0.5, calls=10, minimum=4))
@@ -316,7 +325,10 @@ def test_a_new_generation_begins_with_an_empty_window(hand: Hands, clock: Manual
         (lambda: failure_rate(50, calls=10), ["failure_rate.fraction", "got 50"]),
         (lambda: failure_rate(0.5), ["failure_rate.calls", "given, or else seconds"]),
         (lambda: failure_rate(0.5, calls=10, seconds=5.0), ["failure_rate.calls", "but not both"]),
-        (lambda: failure_rate(0.5, calls=5), ["failure_rate.minimum", "at most the window's calls (5)", "got 10"]),
+        (
+            lambda: failure_rate(0.5, calls=5, minimum=10),
+            ["failure_rate.minimum", "at most the window's calls (5)", "got 10"],
+        ),
         (lambda: slow_rate(0.5, slower_than=0.0, calls=10), ["slow_rate.slower_than"]),
         (lambda: slow_rate(0.5, 1.0, calls=0, minimum=0), ["slow_rate.calls", "slow_rate.minimum"]),
     ],

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
-from resilient_faces._core.outcome import Call
+from resilient_faces._core.outcome import Call, without_locals
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import dataclass, field
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import Fault
 
@@ -40,14 +40,29 @@ __all__ = [
 ]
 
 
-Link: TypeAlias = "tuple[int, Callable[..., object], Link | None]"
-"""One link in the chain of attempts: number of the attempt (from 2), guarded function, and the link of the guard
-further out. A tuple, because one is made for every retry. No link means the first attempt."""
+class Link:
+    """One link in the chain of attempts: a call that is being repeated. No link means the first attempt.
+
+    There is one for each such call, and its number moves on: setting a context variable for every attempt would cost
+    more. So work that an attempt leaves running reads the number of the attempt that is under way.
+
+    Attributes:
+        number: Number of the attempt.
+        function: The guarded function.
+        outer: The link of the guard further out.
+    """
+
+    __slots__ = ("function", "number", "outer")
+
+    def __init__(self, number: int, function: Callable[..., object], outer: Link | None) -> None:
+        self.number = number
+        self.function = function
+        self.outer = outer
 
 
 def amplification(link: Link | None) -> int:
     """How many calls the innermost dependency sees at least for one call from outside."""
-    return 1 if link is None else link[0] * amplification(link[2])
+    return 1 if link is None else link.number * amplification(link.outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +123,41 @@ class Recorder:
         return False
 
 
-@dataclass(frozen=True, slots=True)
 class LastOutcome:
     """How the last call that did not simply succeed ended.
 
+    Plain, and named when it is read: one is made for every degraded answer, and hardly ever looked at.
+
     Attributes:
-        operation: Name of the guarded function.
         source: Which policy answered; None if the function did, or the call failed.
         degraded: Whether something other than the function answered.
         fault: What went wrong last.
     """
 
-    operation: str
-    source: str | None
-    degraded: bool
-    fault: Fault | None
+    __slots__ = ("_qualname", "degraded", "fault", "source")
+
+    def __init__(self, qualname: str, source: str | None, degraded: bool, fault: Fault | None) -> None:
+        self._qualname = qualname
+        self.source = source
+        self.degraded = degraded
+        self.fault = fault
+
+    @property
+    def operation(self) -> str:
+        """Name of the guarded function."""
+        return without_locals(self._qualname)
+
+    def _facts(self) -> tuple[object, ...]:
+        return self.operation, self.source, self.degraded, self.fault
+
+    def __eq__(self, other: object) -> bool:
+        return self._facts() == other._facts() if isinstance(other, LastOutcome) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._facts())
+
+    def __repr__(self) -> str:
+        return f"LastOutcome({self.operation!r}, {self.source!r}, {self.degraded!r}, {self.fault!r})"
 
 
 DEADLINE: Final[ContextVar[float | None]] = ContextVar("resilient_faces.deadline", default=None)
@@ -145,7 +180,7 @@ def remaining() -> float | None:
 def current_attempt() -> int:
     """Number of the attempt that this code runs in, from 1."""
     link = ATTEMPTS.get()
-    return 1 if link is None else link[0]
+    return 1 if link is None else link.number
 
 
 def last_outcome() -> LastOutcome | None:

@@ -9,73 +9,65 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Final
 
 from resilient_faces._core.context import DEADLINE
 from resilient_faces._core.outcome import name_of
-from resilient_faces._core.runtime import RUNTIME, running_asyncio
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import DeadlineExceededError
 
-__all__ = ["Scope", "scope", "under_deadline"]
+__all__ = ["PASSED", "under_deadline", "until", "within"]
 
 Sync = Callable[..., object]
 Async = Callable[..., Awaitable[object]]
 
 
-class Scope:
-    """An async cancel scope that knows whether it was its own time that ran out.
+PASSED: Final = object()
+"""What `within` answers if the time ran out first."""
 
+class _Asyncio:
+    """asyncio's own ways, bound once asyncio is there: most programs without coroutines never load it."""
+
+    running_loop: Callable[[], object] | None = None
+    timeout: Callable[[float], AbstractAsyncContextManager[object]]
+
+
+def _under_asyncio() -> object:
+    """The running loop of an asyncio that has a timeout; None under anything else."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or sys.version_info < (3, 11):
+        return None
+    _Asyncio.timeout = asyncio.timeout
+    _Asyncio.running_loop = asyncio._get_running_loop  # noqa: SLF001  the quick way to ask without an exception
+    return _Asyncio.running_loop()
+
+
+async def within(seconds: float, function: Async, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    """What the function returns, or `PASSED` if it was cut short because its seconds ran out.
+
+    A `TimeoutError` of the function, or of a timeout inside of it, comes out unchanged, even if it came too late.
     asyncio's own timeout where there is one (3.11 and newer), which costs a third of anyio's; else anyio's.
     """
+    if (_Asyncio.running_loop or _under_asyncio)() is None:
+        import anyio
 
-    __slots__ = ("_anyio", "_asyncio")
-
-    def __init__(self, seconds: float) -> None:
-        self._asyncio: AbstractAsyncContextManager[object] | None = None
-        self._anyio: object = None
-        if running_asyncio() and sys.version_info >= (3, 11):
-            import asyncio
-
-            self._asyncio = asyncio.timeout(seconds)
-        else:
-            import anyio
-
-            self._anyio = anyio.move_on_after(seconds)
-
-    async def __aenter__(self) -> Scope:
-        if self._asyncio is not None:
-            await self._asyncio.__aenter__()
-        else:
-            self._anyio.__enter__()  # type: ignore[attr-defined]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        if self._asyncio is None:
-            swallowed: bool | None = self._anyio.__exit__(kind, error, trace)  # type: ignore[attr-defined]
-            return swallowed
-        try:
-            return await self._asyncio.__aexit__(kind, error, trace)
-        except TimeoutError as own:
-            if own is not error and self.expired:
-                return True  # our own time ran out: `expired` says so, and the caller names it
+        with anyio.move_on_after(seconds):
+            return await function(*args, **kwargs)
+        return PASSED
+    inner: BaseException | None = None
+    try:
+        async with _Asyncio.timeout(seconds):
+            try:
+                return await function(*args, **kwargs)
+            except BaseException as error:
+                inner = error
+                raise
+    except TimeoutError as error:
+        if error is inner:
             raise
-
-    @property
-    def expired(self) -> bool:
-        """Whether the scope's own time ran out and cut the block short."""
-        if self._asyncio is not None:
-            expired: bool = self._asyncio.expired()  # type: ignore[attr-defined]
-            return expired
-        caught: bool = self._anyio.cancelled_caught  # type: ignore[attr-defined]
-        return caught
-
-
-def scope(seconds: float) -> Scope:
-    """A cancel scope of so many seconds for `async with`."""
-    return Scope(seconds)
+    finally:
+        inner = None  # its traceback holds this frame
+    return PASSED
 
 
 def until(seconds: float) -> float:
@@ -120,17 +112,13 @@ def _async(function: Async, seconds: float) -> Async:
             raise DeadlineExceededError(name_of(function), None)
         token = DEADLINE.set(end)
         try:
-            async with Scope(left) as limit:
-                return await function(*args, **kwargs)
+            value = await within(left, function, args, kwargs)
         finally:
             DEADLINE.reset(token)
-        raise _exceeded(limit, function)
+        if value is PASSED:
+            raise DeadlineExceededError(name_of(function), None)
+        return value
 
     return guarded
-
-
-def _exceeded(limit: Scope, function: object) -> DeadlineExceededError:
-    assert limit.expired
-    return DeadlineExceededError(name_of(function), None)
 
 

@@ -9,24 +9,26 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from resilient_faces._core import workers
-from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Sleep, Tell, Unanswered
-from resilient_faces._core.outcome import Call, Outcome, Raised, Returned
+from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Tell, Unanswered
+from resilient_faces._core.outcome import Call, Caught, Got
 from resilient_faces._core.runtime import RUNTIME, in_event_loop
 from resilient_faces.errors import ResilienceWarning
-from resilient_faces.faults import Classification
+from resilient_faces.faults import Fault
 
 __all__ = ["run_async", "run_sync"]
 
 T = TypeVar("T")
+Classify: TypeAlias = Callable[[BaseException], Fault]
 
 
-def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
+def run_sync(flow: Flow[T], call: Call, classify: Classify) -> T:
     """Carry out what a flow asks for, in this thread, and return what it decided."""
     answer: object = None
     request: object = None
+    wary = True
     send = flow.send
     try:
         while True:
@@ -35,23 +37,31 @@ def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
                 answer = call.first
                 if answer is None:
                     try:
-                        answer = Returned(call.function(*call.args, **call.kwargs))
+                        answer = Got()
+                        answer.value = call.function(*call.args, **call.kwargs)
                     except Exception as error:
-                        answer = Raised(error, classify(error))
+                        answer = Caught()
+                        answer.error = error
+                        answer.fault = classify(error)
                 else:
                     call.first = None
                 continue
             answer = None
-            if type(request) is Sleep:
-                if request.seconds > 0.0:
-                    if in_event_loop():
-                        _warn_of_blocking(call)
-                    RUNTIME.sleep(request.seconds)
+            if type(request) is float or isinstance(request, (float, int)):
+                if request > 0.0:
+                    if wary:
+                        wary = False
+                        if in_event_loop():
+                            _warn_of_blocking(call)
+                    RUNTIME.sleep(request)
             elif type(request) is CallOther:
                 try:
-                    answer = Returned(request.function(*request.args, **request.kwargs))
+                    answer = Got()
+                    answer.value = request.function(*request.args, **request.kwargs)
                 except Exception as error:
-                    answer = Raised(error, classify(error))
+                    answer = Caught()
+                    answer.error = error
+                    answer.fault = classify(error)
             elif type(request) is Tell:
                 RUNTIME.tell(request.event)
             elif type(request) is Ask:
@@ -60,12 +70,14 @@ def run_sync(flow: Flow[T], call: Call, classify: Classification) -> T:
                 raise _unknown(request)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # a variable would keep the error alive: see the docstring
-    finally:
+    except BaseException:
         flow.close()
+        raise
+    finally:
         answer = request = None  # both may hold an error whose traceback holds this frame
 
 
-async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
+async def run_async(flow: Flow[T], call: Call, classify: Classify) -> T:
     """As `run_sync`, in a task: attempts and other calls are awaited, sleeps are cancellable."""
     answer: object = None
     request: object = None
@@ -77,22 +89,28 @@ async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
                 answer = call.first
                 if answer is None:
                     try:
-                        answer = Returned(await call.function(*call.args, **call.kwargs))  # type: ignore[misc]
+                        answer = Got()
+                        answer.value = await call.function(*call.args, **call.kwargs)  # type: ignore[misc]
                     except Exception as error:
-                        answer = Raised(error, classify(error))
+                        answer = Caught()
+                        answer.error = error
+                        answer.fault = classify(error)
                 else:
                     call.first = None
                 continue
             answer = None
-            if type(request) is Sleep:
-                await RUNTIME.asleep(request.seconds)
+            if type(request) is float or isinstance(request, (float, int)):
+                await RUNTIME.asleep(request)
             elif type(request) is CallOther:
                 try:
+                    answer = Got()
                     value = request.function(*request.args, **request.kwargs)
-                    answer = Returned(await value if isinstance(value, Awaitable) else value)
+                    answer.value = await value if isinstance(value, Awaitable) else value
                     value = None
                 except Exception as error:
-                    answer = Raised(error, classify(error))
+                    answer = Caught()
+                    answer.error = error
+                    answer.fault = classify(error)
             elif type(request) is Tell:
                 RUNTIME.tell(request.event)
             elif type(request) is Ask:
@@ -101,8 +119,10 @@ async def run_async(flow: Flow[T], call: Call, classify: Classification) -> T:
                 raise _unknown(request)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # a variable would keep the error alive: see the docstring
-    finally:
+    except BaseException:
         flow.close()
+        raise
+    finally:
         answer = request = None  # both may hold an error whose traceback holds this frame
 
 

@@ -1,7 +1,7 @@
 """The requests that a flow can make, and the types of flows and policies.
 
-A flow decides and asks; a driver does and answers. The list is complete: make an attempt, sleep, call something else,
-ask a store, tell the listeners.
+A flow decides and asks; a driver does and answers. The list is complete: make an attempt, sleep (a bare number of
+seconds), call something else, ask a store, tell the listeners.
 """
 
 from __future__ import annotations
@@ -48,13 +48,9 @@ class Attempt:
 ATTEMPT: Final = Attempt()
 
 
-class Sleep:
-    """Wait; the answer is None. Zero seconds are no sleep in sync code and one checkpoint in async code."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+Sleep: TypeAlias = float
+"""Wait for so many seconds; the answer is None. The bare number is the request, because one is made for every retry.
+Zero seconds are no sleep in sync code and one checkpoint in async code."""
 
 
 class CallOther:
@@ -136,7 +132,7 @@ def attempt() -> Flow[Outcome]:
 
 def sleep(seconds: float) -> Flow[None]:
     """Wait for so many seconds."""
-    yield Sleep(seconds)
+    yield seconds
 
 
 def call_other(function: Target, *args: object, **kwargs: object) -> Flow[Outcome]:
@@ -157,8 +153,15 @@ def tell(event: Event) -> Flow[None]:
 
 
 def innermost(call: Call) -> Flow[Outcome]:
-    """The end of every chain of flows: the attempt itself."""
-    outcome: Outcome = yield ATTEMPT
+    """The end of every chain of flows: the attempt itself, or what the direct path's came to.
+
+    A policy that finds this to be its `inner` may spell it out instead of calling it: a generator less an attempt.
+    """
+    outcome = call.first
+    if outcome is None:
+        outcome = yield ATTEMPT
+    else:
+        call.first = None
     return outcome
 
 

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import math
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from typing import ParamSpec, TypeVar
+from types import FunctionType
+from typing import Final, ParamSpec, TypeVar
 
+from resilient_faces._light import plan_of
 from resilient_faces.errors import OptionError, UnknownOptionError
 
-__all__ = ["Checks", "checked_names", "known_options"]
+__all__ = ["Checks", "checked_call", "checked_names"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 
+INFINITE: Final = float("inf")
+
+
 class Checks:
     """Collects what is wrong with the options of one object; `done` raises if anything is.
 
-    Each message names class, option, rule, value and cure.
+    Each message names class, option, rule, value and cure, and is put together only once the rule is broken.
     """
 
     __slots__ = ("_owner", "_wrong")
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._wrong: list[str] = []
+        self._wrong: tuple[str, ...] = ()
 
     def that(self, good: bool, option: str, rule: str, value: object, cure: str = "") -> bool:
         """Note a broken rule unless `good`."""
@@ -36,20 +38,22 @@ class Checks:
             shown = repr(value)
             if len(shown) > 80:
                 shown = f"{shown[:77]}..."
-            self._wrong.append(f"{self._owner}.{option} must be {rule}; got {shown}." + (f" {cure}" if cure else ""))
+            message = f"{self._owner}.{option} must be {rule}; got {shown}." + (f" {cure}" if cure else "")
+            self._wrong = (*self._wrong, message)
         return good
 
     def whole(self, option: str, value: object, at_least: int, cure: str = "", *, note: str = "") -> bool:
         """A whole number of at least `at_least`; True is not a number here."""
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
-        return self.that(good, option, f"{at_least} or more{note}", value, cure)
+        if isinstance(value, int) and value is not True and value is not False and value >= at_least:
+            return True
+        return self.that(False, option, f"{at_least} or more{note}", value, cure)
 
     def number(
         self,
         option: str,
         value: object,
         at_least: float = 0.0,
-        at_most: float = math.inf,
+        at_most: float = INFINITE,
         *,
         above: bool = False,
         unit: str = "",
@@ -57,13 +61,13 @@ class Checks:
         infinite: bool = False,
     ) -> bool:
         """A number from `at_least` (not included if `above`) to `at_most`."""
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-        if good and isinstance(value, (int, float)):
-            good = (value > at_least if above else value >= at_least) and value <= at_most
-            good = good and (infinite or not math.isinf(value))
+        if isinstance(value, (int, float)) and value is not True and value is not False:
+            enough = value > at_least if above else value >= at_least  # not a number is never enough
+            if enough and value <= at_most and (value != INFINITE or infinite):
+                return True
         lower = f"more than {at_least:g}" if above else f"{at_least:g} or more"
-        upper = "" if math.isinf(at_most) else f" and {at_most:g} or less"
-        return self.that(good, option, f"{lower}{upper}{f' {unit}' if unit else ''}", value, cure)
+        upper = "" if at_most == INFINITE else f" and {at_most:g} or less"
+        return self.that(False, option, f"{lower}{upper}{f' {unit}' if unit else ''}", value, cure)
 
     def seconds(self, option: str, value: object, *, above: bool = True, cure: str = "", infinite: bool = False) -> bool:
         """A number of seconds; more than zero unless `above` is false."""
@@ -83,11 +87,6 @@ class Checks:
             raise OptionError("\n".join(self._wrong))
 
 
-def known_options(cls: type) -> list[str]:
-    """Names that the options of this policy go by."""
-    return [field.name for field in fields(cls) if field.init] if is_dataclass(cls) else []
-
-
 def _refuse(owner: str, wrong: list[str], known: list[str]) -> UnknownOptionError:
     import difflib  # slow to import, seldom needed
 
@@ -102,48 +101,37 @@ def _refuse(owner: str, wrong: list[str], known: list[str]) -> UnknownOptionErro
 def checked_names(cls: C) -> C:
     """Class decorator: say what is wrong when an option name is mistyped or a decorator's brackets are missing.
 
-    Works on the failing path only; a good construction costs one `try`.
+    A good construction costs nothing: the message is made where it fails.
     """
-    plain = cls.__init__  # type: ignore[misc]
-    label = cls.__name__
-
-    @functools.wraps(plain)
-    def __init__(self: object, *args: object, **kwargs: object) -> None:
-        try:
-            plain(self, *args, **kwargs)
-        except TypeError as error:
-            if isinstance(error, OptionError):
-                raise
-            known = known_options(cls)
-            wrong = [name for name in kwargs if name not in known]
-            if wrong:
-                raise _refuse(label, wrong, known) from None
-            if args and inspect.isfunction(args[0]):
-                raise OptionError(
-                    f"{label} takes options, not a function; got {args[0].__qualname__!r}. "
-                    f"Write @{label.lower()}(), with brackets, above the function."
-                ) from None
-            raise
-
-    cls.__init__ = __init__  # type: ignore[misc]
+    cls.__better__ = _say  # type: ignore[attr-defined]
     return cls
+
+
+def _say(self: object, args: tuple[object, ...], unknown: list[str]) -> None:
+    plan = plan_of(type(self))
+    label = type(self).__name__
+    if unknown and plan is not None:
+        raise _refuse(label, unknown, list(plan.defaults)) from None
+    if args and isinstance(args[0], FunctionType):
+        raise OptionError(
+            f"{label} takes options, not a function; got {args[0].__qualname__!r}. "
+            f"Write @{label.lower()}(), with brackets, above the function."
+        ) from None
 
 
 def checked_call(function: Callable[P, R]) -> Callable[P, R]:
     """As `checked_names`, for a function that takes options by keyword."""
-    names = [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-
+    assert isinstance(function, FunctionType)
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     label = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        wrong = [name for name in kwargs if name not in names]
-        if wrong:
-            raise _refuse(label, wrong, [name for name in names if name != "self"])
-        return function(*args, **kwargs)
+        for name in kwargs:
+            if name not in names:
+                wrong = [name for name in kwargs if name not in names]
+                raise _refuse(label, wrong, [name for name in names if name != "self"])
+        return function(*args, **kwargs)  # type: ignore[no-any-return]
 
     return checked

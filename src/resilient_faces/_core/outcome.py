@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import Enum
-from typing import ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from resilient_faces.faults import Fault
 
@@ -23,7 +23,7 @@ class Returned:
         self.value = value
 
     def __repr__(self) -> str:  # the value stays out: it may be a frame or an identity
-        return f"{type(self).__name__}()"
+        return "Returned()"
 
 
 class Degraded(Returned):
@@ -34,6 +34,9 @@ class Degraded(Returned):
     def __init__(self, value: object, source: str) -> None:
         self.value = value
         self.source = source
+
+    def __repr__(self) -> str:
+        return f"Degraded({self.source!r})"
 
 
 class Raised:
@@ -50,6 +53,34 @@ class Raised:
 
 
 Outcome: TypeAlias = Returned | Raised
+
+
+# What the engine itself makes for each attempt: the same values, made empty and filled in place, because a call of an
+# `__init__` written in Python costs more than all the rest of making one.
+
+
+class Got(Returned):
+    """`Returned`, filled by whoever makes it."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__
+
+
+class Caught(Raised):
+    """`Raised`, filled by whoever makes it."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__
 
 
 class Verdict(Enum):
@@ -182,10 +213,52 @@ class Call:
         return name_of(self.function)
 
 
+class _Begun(Call):
+    """`Call`, filled by `begin`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__
+
+
+def begin(
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    first: Outcome | None,
+    granted: Permit | None,
+    gate: Gate | None,
+) -> Call:
+    """A `Call`; as `Call(...)`, for less."""
+    call = _Begun()
+    call.function = function
+    call.args = args
+    call.kwargs = kwargs
+    call.first = first
+    call.granted = granted
+    call.gate = gate
+    call.took = 0.0
+    return call
+
+
 def name_of(function: object) -> str:
     """A function's qualified name without `<locals>` noise; the class of a callable object."""
+    return without_locals(qualname_of(function))
+
+
+def qualname_of(function: object) -> str:
+    """As `name_of`, with the noise."""
     name = getattr(function, "__qualname__", None)
-    if not isinstance(name, str):
-        inner = getattr(function, "func", None)  # functools.partial
-        return name_of(inner) if inner is not None else type(function).__qualname__
-    return name.rpartition("<locals>.")[2]
+    if isinstance(name, str):
+        return name
+    inner = getattr(function, "func", None)  # functools.partial
+    return type(function).__qualname__ if inner is None else qualname_of(inner)
+
+
+def without_locals(qualname: str) -> str:
+    """A qualified name from its last `<locals>` on."""
+    return qualname.rpartition("<locals>.")[2]

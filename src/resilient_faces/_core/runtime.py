@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
@@ -13,9 +12,9 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from resilient_faces._light import dataclass
 from resilient_faces.events import Event, Listener
 
 __all__ = ["RUNTIME", "ManualRuntime", "Runtime", "in_event_loop", "logger_of", "on_fork", "running_asyncio"]
@@ -165,7 +164,9 @@ class Runtime:
 
     def switch(self, **changes: bool | float | None) -> None:
         """Change the process's switches for retries."""
-        now = dataclasses.replace(self.retrying or Switches(), **changes)  # type: ignore[arg-type]
+        from dataclasses import replace
+
+        now = replace(self.retrying or Switches(), **changes)  # type: ignore[arg-type]
         self.retrying = None if now == Switches() else now
 
     def reseed(self) -> None:

@@ -12,12 +12,12 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from resilient_faces._core.direct import tell_news
 from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
-from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import dataclass
 from resilient_faces.breaker.machine import State, Trial, Trigger, open_seconds, step, verdict_of
 from resilient_faces.breaker.window import Statistic, TripRule
 from resilient_faces.faults import Fault, Kind
@@ -93,11 +93,11 @@ class Circuit:
     """A gate with three states, three more by hand, and a lease on each probe."""
 
     __slots__ = (
-        "__weakref__",
         "_failures",
         "_holders",
         "_lock",
         "_observed",
+        "_only",
         "_opened",
         "_probes",
         "_refusing",
@@ -126,22 +126,23 @@ class Circuit:
         self.news: list[Transition] = _NONE
         self._settings = settings
         self._lock = threading.Lock()
-        self._rejections = itertools.count()
+        self._rejections = _NO_REJECTIONS
         self._failures = 0
         self._opened = 0
         self._reopenings = 0
         self._until = 0.0
-        self._refusing = -math.inf  # `_until` while open, which spares `refusal` a look at the state
+        self._refusing = _LONG_AGO  # `_until` while open, which spares `refusal` a look at the state
         self._trial: Trial | None = None
         self._probes: list[Permit] = _NO_PROBES
-        self._holders: frozenset[object] = frozenset()
+        self._holders: frozenset[object] = _NOBODY
         self._observed = False
         self._undetermined: Opening | None = None
         self.state = State.closed
         self.generation: Permit | None = None
         self.calm: Permit | None = None
         self._statistics: tuple[Statistic, ...] = ()
-        self._close()
+        self._only: Statistic | None = None
+        self._close(begun=False)
         if settings.initial is not State.closed:
             trigger = {
                 State.open: Trigger.tripped,
@@ -152,7 +153,6 @@ class Circuit:
             self._until = math.inf
             self._move(trigger, RUNTIME.monotonic(), None)
             self.news = _NONE
-        on_fork(self)
 
     # -- what the direct path and the flow ask ---------------------------------------------------------------------
 
@@ -226,27 +226,38 @@ class Circuit:
 
     def _succeeded(self, slow: bool) -> None:
         """Lock held."""
-        now = RUNTIME.monotonic()
-        tripped = False
-        for statistic in self._statistics:
-            tripped = statistic.success(now, slow) or tripped
+        only = self._only
+        if only is not None:
+            tripped = only.success(RUNTIME.monotonic() if only.dated else 0.0, slow)
+        else:
+            now = RUNTIME.monotonic()
+            tripped = False
+            for statistic in self._statistics:
+                tripped = statistic.success(now, slow) or tripped
         if tripped:
-            self._enough(now, None)
+            self._enough(RUNTIME.monotonic(), None)
         elif self.state is _CLOSED:
             self.calm = self.generation
 
     def _failed(self, slow: bool, fault: Fault | None) -> None:
         """Lock held."""
-        if self.state is State.disabled:
+        if self.state is _DISABLED:
             return
-        now = RUNTIME.monotonic()
         self._failures += 1
-        tripped = pending = False
-        for statistic in self._statistics:
-            tripped = statistic.failure(now, slow) or tripped
-            pending = statistic.pending or pending
+        if not self._statistics:
+            self._count()
+        only = self._only
+        if only is not None:
+            tripped = only.failure(RUNTIME.monotonic() if only.dated else 0.0, slow)
+            pending = only.pending
+        else:
+            now = RUNTIME.monotonic()
+            tripped = pending = False
+            for statistic in self._statistics:
+                tripped = statistic.failure(now, slow) or tripped
+                pending = statistic.pending or pending
         if tripped:
-            self._enough(now, fault)
+            self._enough(RUNTIME.monotonic(), fault)
         elif pending:
             self.calm = None
 
@@ -286,7 +297,7 @@ class Circuit:
     def reset(self) -> None:
         """Close, and forget all failures, probes and holds."""
         with self._lock:
-            self._holders = frozenset()
+            self._holders = _NOBODY
             if self.state is State.closed:
                 self._close()
             else:
@@ -338,6 +349,8 @@ class Circuit:
             now = RUNTIME.monotonic()
             left = self._until - now if self.state in _OPENS else None
             figures: dict[str, float] = {}
+            if not self._statistics and self.state is not _DISABLED:
+                self._count()
             for statistic in self._statistics:
                 figures.update(statistic.figures(now))
             return Snapshot(
@@ -397,10 +410,12 @@ class Circuit:
             return
         delay: float | None = None
         self.generation = self.calm = None
+        if self._rejections is _NO_REJECTIONS:
+            self._rejections = itertools.count()
         self._probes = _NO_PROBES
         self._trial = None
         if was is State.forced_open:
-            self._holders = frozenset()
+            self._holders = _NOBODY
         if state is State.open:
             if fault is not None:
                 self.last = fault.code
@@ -427,22 +442,33 @@ class Circuit:
             self._pass(state)
         self._announce(was.value, state.value, delay, fault)
 
-    def _close(self) -> None:
+    def _close(self, begun: bool = True) -> None:
         """A new generation with fresh statistics. Late notes go to the old ones, which nobody reads."""
         self._reopenings = 0
         self.state = State.closed
-        self._statistics = tuple([rule.statistic() for rule in self._settings.trips])
-        slow_after = min([rule.slow_after for rule in self._settings.trips], default=math.inf)
+        rules = self._settings.trips
+        if all([getattr(rule, "deaf", False) for rule in rules]):
+            self._statistics, self._only = (), None  # made at the first failure: successes are nothing to them
+            # What tells generations apart is that the next one is another, so circuits may share their first.
+            self.calm = self.generation = Permit() if begun else _FIRST
+            return
+        self._count()
+        slow_after = min([rule.slow_after for rule in rules], default=math.inf)
         self.calm = self.generation = Permit(_note_of(self._statistics), slow_after)
+
+    def _count(self) -> None:
+        """Fresh statistics. Most circuits have one, which is asked without a loop, and without a clock if it may be."""
+        self._statistics = tuple([rule.statistic() for rule in self._settings.trips])
+        self._only = self._statistics[0] if len(self._statistics) == 1 else None
 
     def _pass(self, state: State) -> None:
         """A generation that lets everything through."""
         self._observed = False
         if state is State.disabled:
-            self._statistics = ()
+            self._statistics, self._only = (), None
             self.calm = self.generation = Permit()
         else:
-            self._statistics = tuple([rule.statistic() for rule in self._settings.trips])
+            self._count()
             self.generation = Permit(None, min([r.slow_after for r in self._settings.trips], default=math.inf))
 
     def _open_time(self) -> float:
@@ -512,7 +538,12 @@ def _note_of(statistics: tuple[Statistic, ...]) -> Callable[[bool], object] | No
 _SUCCESS: Final = Verdict.success
 _FAILURE: Final = Verdict.failure
 _CLOSED: Final = State.closed
+_DISABLED: Final = State.disabled
 _OPEN: Final = State.open
 _NONE: Final[list[Transition]] = []  # shared and never written to: `_announce` makes a new list
+_LONG_AGO: Final = -math.inf
+_NOBODY: Final[frozenset[object]] = frozenset()
+_FIRST: Final = Permit()
+_NO_REJECTIONS: Final = itertools.count()  # likewise: a circuit that was never open has refused nobody
 _NO_PROBES: Final[list[Permit]] = []  # likewise: only a half-open circuit has a list of its own
 _HUNG: Final = Fault(Kind.timeout, "probe.lease")

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 from resilient_faces._core.outcome import Verdict
+from resilient_faces._light import dataclass
 
 __all__ = ["TABLE", "State", "Trial", "Trigger", "diagram", "open_seconds", "step", "verdict_of"]
 

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, fields
 from types import FunctionType
 from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.context import event
 from resilient_faces._core.direct import tell_news, transition_event
-from resilient_faces._core.effects import Flow, Inner, Tell, Unanswered, ask
+from resilient_faces._core.effects import ATTEMPT, Flow, Inner, Tell, Unanswered, ask, innermost
 from resilient_faces._core.options import Checks, checked_call, checked_names
-from resilient_faces._core.outcome import Call, Gate, Outcome, Permit, Raised, Refused, Returned, Verdict, name_of
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.outcome import (
+    Call,
+    Caught,
+    Gate,
+    Outcome,
+    Permit,
+    Raised,
+    Refused,
+    Returned,
+    Verdict,
+    name_of,
+)
+from resilient_faces._core.runtime import RUNTIME, logger_of
+from resilient_faces._light import dataclass, field
 from resilient_faces.breaker.circuit import Circuit, Opening, Settings
 from resilient_faces.breaker.machine import State
-from resilient_faces.breaker.registry import Family, circuits, place_of_caller
+from resilient_faces.breaker.registry import Family, circuits
 from resilient_faces.breaker.store import BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import CircuitOpenError
+from resilient_faces.events import Event
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
 
 __all__ = ["Breaker", "circuit_breaker"]
 
 KeyOf: TypeAlias = Callable[..., Hashable]
-_STATES: Final = ("closed", "open", "forced_open", "disabled", "metrics_only")
+_MOST_SHARED: Final = 256  # settings remembered for sharing
+_STATES: Final = {name: State(name) for name in ("closed", "open", "forced_open", "disabled", "metrics_only")}
 
 
 @checked_names
@@ -41,7 +53,8 @@ class Breaker(Decorator[NoReturn]):
     throttled, ...) are neutral. The same name is the same circuit everywhere in the process.
 
     Args:
-        name: Name of the circuit. None: one circuit of its own for each function, and for a method one an instance.
+        name: Name of the circuit. None: a circuit of this breaker's own, shared by all functions under it (or under a
+            guard that holds it), and for a method one an instance.
         trips: When a closed circuit opens: `consecutive(5)`, `failures_within(...)`, `failure_rate(...)`,
             `slow_rate(...)`, or several of them.
         recovery_timeout: Seconds open at first.
@@ -102,27 +115,35 @@ class Breaker(Decorator[NoReturn]):
     def __post_init__(self) -> None:
         self._check()
         set_ = object.__setattr__
-        trips = self.trips if isinstance(self.trips, tuple) else (self.trips,)
-        set_(self, "trips", trips)
-        settings = Settings(
-            trips=trips,
-            recovery_timeout=self.recovery_timeout,
-            growth=self.growth,
-            max_recovery_timeout=self.max_recovery_timeout,
-            open_for=self.open_for,
-            probes=self.probes,
-            needed=self.probes if self.successes is None else self.successes,
-            probe_lease=self.probe_lease,
-            initial=State(self.initial),
+        settings = _settings(
+            self.trips if isinstance(self.trips, tuple) else (self.trips,),
+            self.recovery_timeout,
+            self.growth,
+            self.max_recovery_timeout,
+            self.open_for,
+            self.probes,
+            self.probes if self.successes is None else self.successes,
+            self.probe_lease,
+            _STATES[self.initial],
         )
-        set_(self, "_judge", _Judge(self.failures, self.ignore, self.trip_on, self.on_result))
+        set_(self, "trips", settings.trips)
+        plain = self.failures is None and self.ignore is None and self.trip_on is None and self.on_result is None
+        set_(self, "_judge", _PLAIN if plain else _Judge(self.failures, self.ignore, self.trip_on, self.on_result))
         set_(self, "_sync", None if self.store is None else _Sync(self.store, self.refresh, self.store_timeout))
         if self.name is None:
-            family = Family("", settings, (), "", self.max_keys)
+            family = Family("", settings, (), self.max_keys)
         else:
-            options = tuple(getattr(self, one.name) for one in fields(self) if one.init and one.compare)
-            family = circuits.bind(self.name, settings, options, self.max_keys, self.replace, place_of_caller)
+            family = circuits.bind(self.name, settings, self._others(), self.max_keys, self.replace)
         set_(self, "_family", family)
+
+    def _others(self) -> tuple[object, ...]:
+        """The options that the settings do not hold and that are not the defaults: names and values by turns."""
+        others: tuple[object, ...] = ()
+        for option, default in _OTHERS:
+            given = getattr(self, option)
+            if given is not default:
+                others += (option, given)
+        return others
 
     def _check(self) -> None:
         checks = Checks("Breaker")
@@ -235,7 +256,8 @@ class Breaker(Decorator[NoReturn]):
         if self._sync is not None:
             refused = yield from self._sync.before(circuit)
             if refused is not None:
-                return (yield from self._rejected(circuit, refused, call))
+                yield Tell(_rejection(circuit, refused, call))
+                return _open(circuit, refused)
         permit = call.granted  # the direct path's, with its attempt
         took = 0.0
         if permit is not None:
@@ -244,29 +266,42 @@ class Breaker(Decorator[NoReturn]):
         else:
             permit = circuit.generation
             if permit is None:
-                granted = circuit.acquire()
+                left = circuit.refusal()  # without a lock, as the direct path asks
+                granted = Refused(left) if left else circuit.acquire()
                 if circuit.news:
                     yield from _tell(circuit)
                 if isinstance(granted, Refused):
-                    return (yield from self._rejected(circuit, granted, call))
+                    if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
+                        yield Tell(_rejection(circuit, granted, call))
+                    return _open(circuit, granted)
                 permit = granted
-        began = RUNTIME.monotonic() if permit.slow_after != _NEVER else 0.0
+        timed = permit.slow_after != _NEVER
+        began = RUNTIME.monotonic() if timed else 0.0
+        outcome: Outcome | None
         try:
-            outcome = yield from inner(call)
+            if inner is not innermost:
+                outcome = yield from inner(call)
+            elif (outcome := call.first) is None:
+                outcome = yield ATTEMPT
+            else:
+                call.first = None
         except BaseException:  # cancelled: neutral, the permit goes back
-            circuit.settle(permit, Verdict.neutral)
+            circuit.settle(permit, _NEUTRAL)
             raise
-        slow = permit.slow_after != _NEVER and took + RUNTIME.monotonic() - began >= permit.slow_after
+        slow = timed and took + RUNTIME.monotonic() - began >= permit.slow_after
         fault = outcome.fault
         judge = self._judge
         if fault is not None and judge.plain:
-            circuit.settle(permit, _FAILURE if fault.rule.failure else _NEUTRAL, fault, slow)
+            if fault.rule.failure:
+                circuit.settle(permit, _FAILURE, fault, slow)
+            elif permit.expires is not None:  # only a probe is missed if it does not come back
+                circuit.settle(permit, _NEUTRAL, fault, slow)
         elif fault is not None:
             if judge.trips(outcome, fault):
                 circuit.trip(permit, fault)
             else:
                 circuit.settle(permit, judge.verdict(outcome, fault), fault, slow)
-        elif (fault := judge.result(outcome)) is not None:
+        elif judge.examines and (fault := judge.result(outcome)) is not None:
             circuit.settle(permit, _FAILURE, fault, slow)
         elif slow or circuit.calm is not permit:
             circuit.settle(permit, _SUCCESS, None, slow)
@@ -277,22 +312,6 @@ class Breaker(Decorator[NoReturn]):
                 yield from self._sync.after(circuit)
             yield from _tell(circuit)
         return outcome
-
-    def _rejected(self, circuit: Gate, refused: Refused, call: Call) -> Flow[Outcome]:
-        error = CircuitOpenError(circuit.name, refused.retry_after, circuit.last)
-        if RUNTIME.heard(logging.INFO, "breaker"):
-            yield Tell(
-                event(
-                    "rejected",
-                    policy="breaker",
-                    status="open",
-                    name=circuit.name,
-                    operation=call.operation,
-                    fault=_OPEN,
-                    delay=error.retry_after,
-                )
-            )
-        return Raised(error, _OPEN)
 
     # -- as a block ------------------------------------------------------------------------------------------------
 
@@ -330,14 +349,34 @@ class Breaker(Decorator[NoReturn]):
         # What the circuit knows must outlive a breaker that was made for one call.
         family = getattr(self, "_family", None)
         if family is not None and self.name is not None and circuits is not None:
-            circuits.keep(family)
+            circuits.leave(family)
 
 
+_log: Final = logger_of("breaker")
 _NEVER: Final = math.inf
 _SUCCESS: Final = Verdict.success
 _FAILURE: Final = Verdict.failure
 _NEUTRAL: Final = Verdict.neutral
 _OPEN: Final = Fault(Kind.rejected, "CircuitOpenError", Executed.no)
+
+
+def _open(circuit: Gate, refused: Refused) -> Raised:
+    outcome = Caught()
+    outcome.error = CircuitOpenError(circuit.name, refused.retry_after, circuit.last)
+    outcome.fault = _OPEN
+    return outcome
+
+
+def _rejection(circuit: Gate, refused: Refused, call: Call) -> Event:
+    return event(
+        "rejected",
+        policy="breaker",
+        status="open",
+        name=circuit.name,
+        operation=call.operation,
+        fault=_OPEN,
+        delay=refused.retry_after,
+    )
 
 
 def _tell(circuit: Gate) -> Flow[None]:
@@ -348,7 +387,7 @@ def _tell(circuit: Gate) -> Flow[None]:
 class _Judge:
     """What an outcome means to the breaker."""
 
-    __slots__ = ("_failures", "_ignore", "_on_result", "_trip_on", "plain")
+    __slots__ = ("_failures", "_ignore", "_on_result", "_trip_on", "examines", "plain")
 
     def __init__(
         self,
@@ -361,6 +400,7 @@ class _Judge:
         self._ignore = None if ignore is None else matcher(ignore)
         self._trip_on = None if trip_on is None else matcher(trip_on)
         self._on_result = on_result
+        self.examines = on_result is not None
         self.plain = failures is None and ignore is None and trip_on is None  # the kind of fault decides alone
 
     def verdict(self, outcome: Outcome, fault: Fault) -> Verdict:
@@ -391,6 +431,35 @@ class _Judge:
         if isinstance(found, Fault):
             return found if found.rule.failure else None
         return Fault(Kind.transient, "result", Executed.yes) if found else None
+
+
+_PLAIN: Final = _Judge(None, None, None, None)
+_OTHERS: Final = (
+    ("failures", None),
+    ("ignore", None),
+    ("trip_on", None),
+    ("on_result", None),
+    ("key", None),
+    ("max_keys", 1000),
+    ("store", None),
+    ("refresh", 1.0),
+    ("store_timeout", 0.2),
+    ("classify", None),
+)
+_shared: Final[dict[tuple[object, ...], Settings]] = {}
+
+
+def _settings(*options: object) -> Settings:
+    """The settings of these options: the same object for all breakers whose options are equal."""
+    try:
+        found = _shared.get(options)
+    except TypeError:  # not hashable: settings of its own
+        return Settings(*options)  # type: ignore[arg-type]
+    if found is None:
+        if len(_shared) >= _MOST_SHARED:
+            _shared.clear()
+        found = _shared[options] = Settings(*options)  # type: ignore[arg-type]
+    return found
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------
@@ -449,8 +518,10 @@ def _is_method(function: object) -> bool:
     owner = function.__qualname__.rpartition(".")[0]
     if not owner or owner.endswith("<locals>"):
         return False
-    first = next(iter(inspect.signature(function).parameters), "")
-    return first in ("self", "cls")
+    while isinstance(inner := getattr(function, "__wrapped__", None), FunctionType):
+        function = inner  # a foreign wrapper: what it wraps knows the arguments
+    code = function.__code__
+    return code.co_argcount > 0 and code.co_varnames[0] in ("self", "cls")
 
 
 # -- shared stores -------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Circuits by name and key. The same name is the same circuit; the same name with other options is an error.
 
-A family is what one name stands for: one circuit, or one for each key or instance, up to a bound. The registry holds
-families weakly, so the last function that goes takes its circuit with it. If that circuit has something to remember
-(failures that count, open, held open by hand), the registry keeps it until it has not.
+A family is what one name stands for: one circuit, or one for each key or instance, up to a bound. The registry counts
+the breakers that use a family, so the last one that goes takes its circuit with it. If that circuit has something to
+remember (failures that count, open, held open by hand), the registry keeps it until it has not.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from types import CodeType, FunctionType
-from typing import Final
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from types import CodeType, FrameType, FunctionType
+from typing import ClassVar, Final
 
 from resilient_faces._core.runtime import on_fork
+from resilient_faces._light import changed
 from resilient_faces.breaker.circuit import Circuit, Settings, Snapshot
 from resilient_faces.breaker.machine import State
 from resilient_faces.errors import DuplicateNameError, ResilienceError
 
-__all__ = ["Circuits", "Family", "Switch", "circuits", "place_of_caller"]
+__all__ = ["Circuits", "Family", "Switch", "circuits"]
+
 
 class Family:
     """The circuits of one name.
@@ -27,25 +30,47 @@ class Family:
     Attributes:
         name: The name.
         settings: What they follow.
-        options: What must be equal for the name to be shared, settings included.
-        place: Where the name was first given, as `file:line`.
+        options: What must be equal for the name to be shared, beside the settings: names and values by turns.
         limit: Keys at most; beyond it calm circuits go, oldest first.
+        users: Breakers of this name; counted by the registry.
     """
 
-    __slots__ = ("__weakref__", "_lock", "era", "limit", "live", "name", "options", "place", "settings", "single", "watched")
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_line",
+        "limit",
+        "live",
+        "name",
+        "options",
+        "settings",
+        "single",
+        "users",
+        "watched",
+    )
 
-    def __init__(self, name: str, settings: Settings, options: tuple[object, ...], place: str, limit: int) -> None:
+    _lock: ClassVar = threading.Lock()  # around the making of a circuit, which is quick and rare: one for all
+
+    def __init__(
+        self, name: str, settings: Settings, options: tuple[object, ...], limit: int, frame: FrameType | None = None
+    ) -> None:
         self.name = name
         self.settings = settings
         self.options = options
-        self.place = place
         self.limit = limit
         self.live: dict[Hashable, Circuit] | None = None
         self.single: Circuit | None = None
-        self.era: object = None
         self.watched: dict[Hashable, weakref.ref[object]] | None = None
-        self._lock = threading.Lock()
-        on_fork(self)
+        self.users = 0
+        self._code = None if frame is None else frame.f_code
+        self._line = 0 if frame is None else frame.f_lineno
+        if frame is None:
+            on_fork(self)  # the others are found through the registry
+
+    @property
+    def place(self) -> str:
+        """Where the name was first given, as `file:line`."""
+        return "" if self._code is None else f"{self._code.co_filename}:{self._line}"
 
     def one(self) -> Circuit:
         """The circuit of a name without keys."""
@@ -94,7 +119,9 @@ class Family:
         return keyed if self.single is None else [self.single, *keyed]
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        Family._lock = threading.Lock()
+        for circuit in self.all():
+            circuit.after_fork()
 
     @property
     def forgettable(self) -> bool:
@@ -110,80 +137,99 @@ class Circuits:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._families: weakref.WeakValueDictionary[str, Family] = weakref.WeakValueDictionary()
-        self._kept: set[Family] = set()
-        self._era = object()  # another one after `forget`: what was forgotten does not come back
+        self._families: dict[str, Family] = {}
+        self._left: deque[Family] = deque()  # one entry for each breaker that is gone and not yet counted off
+        self._kept: set[Family] = set()  # without a breaker, but with something to remember
         on_fork(self)
 
     def bind(
-        self,
-        name: str,
-        settings: Settings,
-        options: tuple[object, ...],
-        limit: int,
-        replace: bool,
-        place: Callable[[], str],
+        self, name: str, settings: Settings, options: tuple[object, ...], limit: int, replace: bool
     ) -> Family:
-        """The family of this name.
+        """The family of this name, with one user more.
 
         Raises:
             DuplicateNameError: The name is taken by one with other options.
         """
-        self._let_go()
+        place = frame_of_caller()
         with self._lock:
-            found = self._families.get(name)
-            if found is not None and not replace:
-                if same(found.options, options):
-                    return found
+            self._count_off()
+            family = self._families.get(name)
+            if family is not None and not replace and not _same_options(family, settings, options):
                 raise DuplicateNameError(
-                    f"circuit {name!r} exists with other options: first given in {found.place}, now in {place()}. "
+                    f"circuit {name!r} exists with other options: first given in {family.place}, now in "
+                    f"{place.f_code.co_filename}:{place.f_lineno}. "
                     "Use the same options in both places, another name, or replace=True to start afresh."
                 )
-            if found is not None:
-                self._kept.discard(found)
-            family = Family(name, settings, options, place(), limit)
-            family.era = self._era
-            self._families[name] = family
+            if family is not None and replace:
+                self._detach(family)
+                family = None
+            if family is None:
+                family = self._families[name] = Family(name, settings, options, limit, place)
+            family.users += 1
             return family
 
-    def keep(self, family: Family) -> None:
-        """A user of this family is gone; if it has something to remember, hold on to it. Takes no lock: called by GC."""
-        if family.era is not self._era or family.forgettable or self._families.get(family.name, family) is not family:
-            return
-        self._families[family.name] = family  # the collector may have cleared the weak reference already
-        self._kept.add(family)
+    def leave(self, family: Family) -> None:
+        """A user of this family is gone. Run by the garbage collector, anywhere: it waits for no lock."""
+        self._left.append(family)
+        if self._lock.acquire(blocking=False):  # else whoever is inside, or comes next, counts it off
+            try:
+                self._count_off()
+            finally:
+                self._lock.release()
 
-    def _let_go(self) -> None:
+    def _count_off(self) -> None:
+        """Let go what nobody uses and what has nothing to remember. Lock held."""
+        while self._left:
+            family = self._left.popleft()
+            family.users -= 1
+            if self._families.get(family.name) is family and not family.users:
+                self._kept.add(family)
         for family in list(self._kept):
-            if family.forgettable:
+            if family.users:
                 self._kept.discard(family)
+            elif family.forgettable:
+                self._kept.discard(family)
+                if self._families.get(family.name) is family:
+                    del self._families[family.name]
+
+    def _detach(self, family: Family) -> None:
+        """Its users keep it, nobody else finds it. Lock held."""
+        self._kept.discard(family)
+        on_fork(family)
+
+    def _now(self) -> dict[str, Family]:
+        """The families that are there now."""
+        with self._lock:
+            self._count_off()
+            return dict(self._families)
 
     def __getitem__(self, name: str) -> Circuit:
-        family = self._families.get(name)
+        families = self._now()
+        family = families.get(name)
         if family is None:
-            known = ", ".join(sorted(self._families)) or "none"
+            known = ", ".join(sorted(families)) or "none"
             raise KeyError(f"no circuit is called {name!r}; there are: {known}")
         if family.live is not None:
             raise KeyError(f"circuit {name!r} has keys; use circuits.of({name!r}, key)")
         return family.one()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._families
+        return name in self._now()
 
     def __iter__(self) -> Iterator[Circuit]:
-        for family in list(self._families.values()):
+        for family in self._now().values():
             yield from family.all()
 
     def of(self, name: str, key: Hashable) -> Circuit:
         """The circuit of a key, for example a host or a camera."""
-        family = self._families.get(name)
+        family = self._now().get(name)
         if family is None:
             raise KeyError(f"no circuit is called {name!r}")
         return family.of(key)
 
     def named(self, name: str) -> list[Circuit]:
         """Every circuit of this name: one, or one a key."""
-        family = self._families.get(name)
+        family = self._now().get(name)
         return [] if family is None else family.all() or [family.one()]
 
     def snapshots(self) -> list[Snapshot]:
@@ -198,12 +244,14 @@ class Circuits:
     def forget(self) -> None:
         """For tests: forget all names; functions decorated before keep circuits that nobody else can find."""
         with self._lock:
-            self._families = weakref.WeakValueDictionary()
-            self._kept.clear()
-            self._era = object()
+            for family in self._families.values():
+                self._detach(family)
+            self._families = {}
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        for family in self._families.values():
+            family.after_fork()
 
 
 circuits: Final = Circuits()
@@ -272,15 +320,23 @@ def _code(code: CodeType) -> tuple[object, ...]:
     return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars
 
 
-def place_of_caller() -> str:
-    """`file:line` of the nearest frame outside of this library."""
+def _same_options(family: Family, settings: Settings, options: tuple[object, ...]) -> bool:
+    if family.settings is not settings:
+        mine, other = changed(family.settings), changed(settings)
+        if mine.keys() != other.keys() or not all(same(one, other[name]) for name, one in mine.items()):
+            return False
+    return same(family.options, options)
+
+
+def frame_of_caller() -> FrameType:
+    """The nearest frame outside of this library."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith("resilient_faces.") and module != "dataclasses" and frame.f_code.co_filename != "<string>":
+        if not module.startswith("resilient_faces.") and module != "dataclasses":
             break
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return frame
 
 
 def state_of(name: str) -> State | None:

@@ -8,10 +8,10 @@ circuit goes on by itself, and an event says so.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import dataclass
 
 __all__ = ["BreakerStore", "MemoryStore", "Shared"]
 

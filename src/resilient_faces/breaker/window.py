@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
-from resilient_faces._values import dataclass
+from resilient_faces._light import dataclass
 
 __all__ = ["Statistic", "TripRule", "consecutive", "failure_rate", "failures_within", "slow_rate"]
 
@@ -27,6 +27,8 @@ class Statistic(Protocol):
     """Takes True for each success, without a lock; None if successes are no news."""
     pending: bool
     """The next success must be settled under the lock."""
+    dated: ClassVar[bool]
+    """It wants to know when; if not, it is told 0."""
 
     def success(self, now: float, slow: bool) -> bool:
         """Count a success; whether it was enough to open, as a slow one may be."""
@@ -66,6 +68,7 @@ class consecutive:
     failures: int = 5
 
     slow_after = math.inf
+    deaf = True  # its statistic takes no notes
 
     def __post_init__(self) -> None:
         checks = Checks("consecutive")
@@ -78,6 +81,8 @@ class consecutive:
 
 class _Row:
     __slots__ = ("_count", "_limit", "note", "pending")
+
+    dated: ClassVar[bool] = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -119,6 +124,7 @@ class failures_within:
     seconds: float
 
     slow_after = math.inf
+    deaf = True  # its statistic takes no notes
 
     def __post_init__(self) -> None:
         checks = Checks("failures_within")
@@ -132,6 +138,8 @@ class failures_within:
 
 class _Period:
     __slots__ = ("_seconds", "_times", "note", "pending")
+
+    dated: ClassVar[bool] = True
 
     def __init__(self, failures: int, seconds: float) -> None:
         self._seconds = seconds
@@ -252,6 +260,8 @@ class _CountRate:
 
     __slots__ = ("_fraction", "_label", "_marks", "_minimum", "_slow", "note", "pending")
 
+    dated: ClassVar[bool] = False
+
     def __init__(self, label: str, fraction: float, calls: int, minimum: int, slow: bool) -> None:
         self._label = label
         self._fraction = fraction
@@ -293,6 +303,8 @@ class _TimeRate:
     """
 
     __slots__ = ("_bad", "_fraction", "_good", "_label", "_minimum", "_seconds", "_slow", "note", "pending")
+
+    dated: ClassVar[bool] = True
 
     def __init__(self, label: str, fraction: float, seconds: float, minimum: int, slow: bool) -> None:
         self._label = label

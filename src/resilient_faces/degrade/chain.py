@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from resilient_faces._core.effects import CallOther, Flow, Inner
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, Returned, name_of
+from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.degrade.fallback import degraded
 from resilient_faces.faults import Classification, Fault, Kind, Match, matcher

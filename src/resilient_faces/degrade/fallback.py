@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from resilient_faces._core.context import LAST, RECORDER, LastOutcome, event, wanted
-from resilient_faces._core.effects import CallOther, Flow, Inner, Tell
+from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
 from resilient_faces._core.options import Checks, checked_call, checked_names
-from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, qualname_of
+from resilient_faces._core.runtime import RUNTIME, logger_of
+from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
+from resilient_faces.events import Event
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, matcher, related
 
 __all__ = ["Fallback", "degraded", "with_fallback"]
 
+_log: Final = logger_of("fallback")
+
 T = TypeVar("T")
+_NOTHING: Final[Mapping[Value, Value]] = {}  # shared by all that choose nothing
 UNSET: Final[NoReturn] = object()  # type: ignore[assignment]
 
 Choice: TypeAlias = "T | Callable[..., T]"
@@ -48,8 +52,8 @@ class Fallback(Decorator[T], Generic[T]):
 
     value: T = field(default=UNSET)
     function: Callable[..., T] | None = None
-    by_error: Mapping[type[BaseException], Choice[T]] = field(default_factory=dict)
-    by_kind: Mapping[Kind, Choice[T]] = field(default_factory=dict)
+    by_error: Mapping[type[BaseException], Choice[T]] = _NOTHING
+    by_kind: Mapping[Kind, Choice[T]] = _NOTHING
     on: Match | None = None
     on_result: Callable[[object], Fault | bool | None] | None = None
     name: str = "fallback"
@@ -103,11 +107,9 @@ class Fallback(Decorator[T], Generic[T]):
         """The fault to answer for; None if the outcome stands."""
         if isinstance(outcome, Raised):
             fault = outcome.fault
-            if fault.kind is Kind.cancelled:
-                return None
-            if self._on is not None:
-                return fault if self._on(outcome.error, fault) else None
-            return fault if fault.rule.fallback else None
+            if self._on is None:
+                return fault if fault.rule.fallback else None  # cancelled ones have no fallback
+            return fault if fault.kind is not Kind.cancelled and self._on(outcome.error, fault) else None
         if self.on_result is None or isinstance(outcome, Degraded):
             return None
         found = self.on_result(outcome.value)
@@ -122,7 +124,7 @@ class Fallback(Decorator[T], Generic[T]):
                 for cls in type(error).__mro__:
                     if cls in self.by_error:
                         return self.by_error[cls]
-        if fault.kind in self.by_kind:
+        if self.by_kind and fault.kind in self.by_kind:
             return self.by_kind[fault.kind]
         return self.value if self.function is None else self.function
 
@@ -136,40 +138,46 @@ class Fallback(Decorator[T], Generic[T]):
         choice = self._choose(outcome, fault)
         if choice is UNSET:
             return outcome
-        if callable(choice) and choice is not self.value:
+        if choice is not self.value and callable(choice):
             answer: Outcome = yield CallOther(choice, call.args, call.kwargs)
             if isinstance(answer, Raised):
                 if isinstance(outcome, Raised) and answer.error.__context__ is None:
                     answer.error.__context__ = outcome.error
                 return answer
-            value = answer.value
-        else:
-            value = choice
-        return (yield from degraded(call, value, self.name, "fallback", fault))
+            choice = answer.value
+        if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
+            yield Tell(_event(call, self.name, "fallback", fault))
+        return _marked(call, choice, self.name, fault)
 
 
 def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) -> Flow[Outcome]:
     """A degraded answer, made recognisable: in the outcome, in the report, in `last_outcome()` and in an event."""
-    LAST.set(LastOutcome(call.operation, source, True, fault))
+    if RUNTIME.heard(logging.INFO, policy):
+        yield Tell(_event(call, source, policy, fault))
+    return _marked(call, value, source, fault)
+
+
+def _marked(call: Call, value: object, source: str, fault: Fault) -> Degraded:
+    LAST.set(LastOutcome(qualname_of(call.function), source, True, fault))
     if RECORDER.get() is not None:
         recorder = wanted(call)
         if recorder is not None:
             recorder.source = source
             if not recorder.faults:
                 recorder.faults.append(fault)
-    if RUNTIME.heard(logging.INFO, policy):
-        yield Tell(
-            event(
-                "degraded",
-                policy=policy,
-                status="degraded",
-                name=source,
-                operation=call.operation,
-                fault=fault,
-                outcome="degraded",
-            )
-        )
     return Degraded(value, source)
+
+
+def _event(call: Call, source: str, policy: str, fault: Fault) -> Event:
+    return event(
+        "degraded",
+        policy=policy,
+        status="degraded",
+        name=source,
+        operation=call.operation,
+        fault=fault,
+        outcome="degraded",
+    )
 
 
 @checked_call

@@ -6,12 +6,12 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from resilient_faces._core.context import event
 from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces._light import dataclass
 from resilient_faces.events import Event
 from resilient_faces.faults import Fault, classify
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import ClassVar, NoReturn
 
 from resilient_faces._core.effects import Flow, Inner
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.degrade.fallback import degraded
 from resilient_faces.faults import Classification, Fault, Kind, Match, matcher

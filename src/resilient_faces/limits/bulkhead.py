@@ -7,13 +7,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from resilient_faces._core.context import DEADLINE
 from resilient_faces._core.effects import Target
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import RUNTIME, on_fork, running_asyncio
+from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import BulkheadFullError
 

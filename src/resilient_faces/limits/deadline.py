@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextvars import Token
-from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
 from resilient_faces._core.context import DEADLINE
@@ -11,6 +10,7 @@ from resilient_faces._core.deadline import under_deadline, until
 from resilient_faces._core.effects import Target
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import DeadlineExceededError
 

@@ -6,13 +6,13 @@ import functools
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
 from resilient_faces._core.context import DEADLINE, event
 from resilient_faces._core.effects import Target
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import RateLimitedError
 from resilient_faces.faults import Classification, Kind, classify
@@ -178,10 +178,18 @@ class RateLimiter(Decorator[NoReturn]):
 
     # -- around a call ---------------------------------------------------------------------------------------------
 
-    def _wait(self) -> float:
-        """Seconds until this call's slot, within what the call may wait."""
+    def _slot(self) -> float:
+        """Take the next slot, within what the call may wait; seconds until it begins."""
         longest = self.max_wait
         end = DEADLINE.get()
+        if longest is None and end is None:  # as `_reserve(1, None)`, for the calls that ask for nothing else
+            with self._lock:
+                now = RUNTIME.monotonic()
+                if self._rate < self._full:
+                    self._recover(now)
+                begins = self._next if self._next > now else now  # noqa: FURB136  a call less, with the lock held
+                self._next = begins + 1.0 / self._rate
+            return begins - now
         if end is not None:
             left = max(0.0, end - RUNTIME.monotonic())
             longest = left if longest is None else min(longest, left)
@@ -198,7 +206,7 @@ class RateLimiter(Decorator[NoReturn]):
     def _sync(self, function: Callable[..., object]) -> Target:
         @functools.wraps(function)
         def guarded(*args: object, **kwargs: object) -> object:
-            delay = self._wait()
+            delay = self._slot()
             if delay > 0.0:
                 RUNTIME.sleep(delay)
             try:
@@ -212,7 +220,7 @@ class RateLimiter(Decorator[NoReturn]):
     def _async(self, function: Callable[..., Awaitable[object]]) -> Target:
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
-            delay = self._wait()
+            delay = self._slot()
             if delay > 0.0:
                 await RUNTIME.asleep(delay)
             try:
@@ -227,11 +235,11 @@ class RateLimiter(Decorator[NoReturn]):
 
     def enter(self) -> None:
         """Wait for a slot in this thread."""
-        RUNTIME.sleep(self._wait())
+        RUNTIME.sleep(self._slot())
 
     async def aenter(self) -> None:
         """Wait for a slot in this task."""
-        await RUNTIME.asleep(self._wait())
+        await RUNTIME.asleep(self._slot())
 
     def leave(self, entry: object, error: BaseException | None) -> None:
         """A throttling error slows the limiter down."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import ClassVar, NoReturn, TypeAlias
 
 from resilient_faces._core import workers
 from resilient_faces._core.context import DEADLINE, event
-from resilient_faces._core.deadline import Scope
+from resilient_faces._core.deadline import PASSED, within
 from resilient_faces._core.effects import Target
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import name_of
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import AbandonedThreadsError, CallTimeoutError, DeadlineExceededError
 
@@ -92,9 +92,10 @@ class Timeout(Decorator[NoReturn]):
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
             seconds, deadline = (own, False) if DEADLINE.get() is None else self._limit(args, kwargs, function)
-            async with Scope(seconds):
-                return await function(*args, **kwargs)
-            raise self._passed(function, seconds, deadline)
+            value = await within(seconds, function, args, kwargs)
+            if value is PASSED:
+                raise self._passed(function, seconds, deadline)
+            return value
 
         return guarded
 
@@ -102,9 +103,10 @@ class Timeout(Decorator[NoReturn]):
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
             seconds, deadline = self._limit(args, kwargs, function)
-            async with Scope(seconds):
-                return await function(*args, **kwargs)
-            raise self._passed(function, seconds, deadline)
+            value = await within(seconds, function, args, kwargs)
+            if value is PASSED:
+                raise self._passed(function, seconds, deadline)
+            return value
 
         return guarded
 

@@ -7,6 +7,7 @@ look-alike of its call state; building tenacity's own costs five times as much (
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from resilient_faces._core.outcome import Call, Outcome, Returned
@@ -17,6 +18,8 @@ __all__ = ["Strategies", "is_strategy", "reads_time"]
 
 def is_strategy(thing: object) -> bool:
     """Whether this is one of tenacity's strategy objects, or a user's subclass of one. Imports nothing."""
+    if "tenacity" not in sys.modules:
+        return False
     return any(base.__module__.partition(".")[0] == "tenacity" for base in type(thing).__mro__)
 
 
@@ -35,26 +38,49 @@ def reads_time(stop: object) -> bool:
     return getattr(stop, "seconds", 0.0) is not None
 
 
+_ERRORS_ONLY = frozenset(
+    {
+        "retry_if_exception",
+        "retry_if_exception_type",
+        "retry_if_not_exception_type",
+        "retry_if_exception_cause_type",
+        "retry_if_exception_message",
+    }
+)
+
+
+def _reads_values(strategy: object) -> bool:
+    """Whether a `retry` strategy may want a returned value repeated: all but those that are known not to."""
+    if strategy is None:
+        return False
+    cls = type(strategy)
+    if cls.__module__ != "tenacity.retry":
+        return True
+    if cls.__name__ in ("retry_any", "retry_all"):
+        parts = getattr(strategy, "retries", ())
+        return not parts or any(_reads_values(part) for part in parts)
+    return cls.__name__ not in _ERRORS_ONLY
+
+
 class _Future:
     """What strategies read of the last outcome."""
 
-    __slots__ = ("_outcome", "attempt_number")
+    __slots__ = ("attempt_number", "held")
 
-    def __init__(self, outcome: Outcome, attempt_number: int) -> None:
-        self._outcome = outcome
-        self.attempt_number = attempt_number
+    held: Outcome  # filled by `_state_of`: `_core/outcome.py` says why
+    attempt_number: int
 
     @property
     def failed(self) -> bool:
-        return not isinstance(self._outcome, Returned)
+        return not isinstance(self.held, Returned)
 
     def exception(self) -> BaseException | None:
-        return None if isinstance(self._outcome, Returned) else self._outcome.error
+        return None if isinstance(self.held, Returned) else self.held.error
 
     def result(self) -> object:
-        if isinstance(self._outcome, Returned):
-            return self._outcome.value
-        raise self._outcome.error
+        if isinstance(self.held, Returned):
+            return self.held.value
+        raise self.held.error
 
 
 class _State:
@@ -74,42 +100,57 @@ class _State:
         "upcoming_sleep",
     )
 
-    def __init__(self, call: Call, outcome: Outcome, number: int, began: float, waited: float) -> None:
-        self.fn = call.function
-        self.args = call.args
-        self.kwargs = call.kwargs
-        self.attempt_number = number
-        self.outcome = _Future(outcome, number)
-        self.start_time = began
-        self.outcome_timestamp = RUNTIME.monotonic()
-        self.idle_for = waited
-        self.upcoming_sleep = 0.0
-        self.next_action = None
-        self.retry_object = None
+    args: tuple[object, ...]
+    attempt_number: int
+    fn: Callable[..., object]
+    idle_for: float
+    kwargs: dict[str, object]
+    next_action: None
+    outcome: _Future
+    outcome_timestamp: float
+    retry_object: None
+    start_time: float
+    upcoming_sleep: float
 
     @property
     def seconds_since_start(self) -> float:
         return self.outcome_timestamp - self.start_time
 
 
+def _state_of(call: Call, outcome: Outcome, number: int, began: float, waited: float) -> _State:
+    future = _Future()
+    future.held = outcome
+    future.attempt_number = number
+    state = _State()
+    state.fn = call.function
+    state.args = call.args
+    state.kwargs = call.kwargs
+    state.attempt_number = number
+    state.outcome = future
+    state.start_time = began
+    state.outcome_timestamp = RUNTIME.monotonic()
+    state.idle_for = waited
+    state.upcoming_sleep = 0.0
+    state.next_action = None
+    state.retry_object = None
+    return state
+
+
 class Strategies:
     """tenacity's strategies of one `Retry`, whichever were given."""
 
-    __slots__ = ("_retry", "_stop", "_wait")
+    __slots__ = ("_retry", "_stop", "_wait", "judges_results", "waits")
 
     def __init__(self, retry: object, stop: object, wait: object) -> None:
         self._retry = _asked(retry)
         self._stop = _asked(stop)
         self._wait = _asked(wait)
-
-    @property
-    def judges_results(self) -> bool:
-        """Whether a strategy may want a returned value repeated."""
-        return self._retry is not None
+        self.judges_results = _reads_values(retry)  # a strategy may want a returned value repeated
+        self.waits = wait is not None  # one of them says how long
 
     def repeats(self, outcome: Outcome) -> bool:
         """Whether the `retry` strategy wants this outcome repeated."""
-        return self._retry is not None and bool(self._retry(_State(_NOBODY, outcome, 1, RUNTIME.monotonic(), 0.0)))
+        return self._retry is not None and bool(self._retry(_state_of(_NOBODY, outcome, 1, RUNTIME.monotonic(), 0.0)))
 
     def decide(
         self, call: Call, outcome: Outcome, number: int, began: float, waited: float, upcoming: float
@@ -118,7 +159,7 @@ class Strategies:
 
         They are asked in tenacity's order: `wait` before `stop`, so that stops can read `upcoming_sleep`.
         """
-        state = _State(call, outcome, number, began, waited)
+        state = _state_of(call, outcome, number, began, waited)
         state.upcoming_sleep = upcoming
         repeat = None if self._retry is None else bool(self._retry(state))
         wait: float | None = None

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._light import dataclass, field
 
 __all__ = [
     "Backoff",

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Final, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, final
 
 from resilient_faces._core.context import (
     ATTEMPTS,
     DEADLINE,
     RECORDER,
+    Link,
     Report,
     attach,
     event,
     wanted,
 )
-from resilient_faces._core.effects import CallOther, Flow, Inner, Sleep, Tell
+from resilient_faces._core.effects import ATTEMPT, CallOther, Flow, Inner, Tell, innermost, Value
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, logger_of
-from resilient_faces.composing import Decorator
+from resilient_faces._light import dataclass, field
+from resilient_faces.composing import Decorator, is_async
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, Matcher, classify, matcher
 from resilient_faces.retry._tenacity import Strategies, is_strategy, reads_time
@@ -35,6 +35,7 @@ __all__ = ["Attempted", "Retrier", "Retry", "Stop", "retries_off", "retryable", 
 _log: Final = logger_of("retry")
 
 
+@final
 class Stop(Enum):
     """Why no further attempt is made."""
 
@@ -68,13 +69,12 @@ class Attempted:
 
 Hook: TypeAlias = Callable[[Attempted], object]
 OnResult: TypeAlias = Callable[[object], "Fault | bool | None"]
-Delays: TypeAlias = "Backoff | Callable[[int], float] | float"
+Delays: TypeAlias = "Backoff | Callable[[int], float] | Callable[[Value], float] | float"
 
 
-class StopStrategy(Protocol):
-    """tenacity's stop strategies, and `stop_after`."""
-
-    def __call__(self, retry_state: object, /) -> bool: ...
+# tenacity's strategies take its call state, which nothing here imports: any function of one argument will do.
+StopStrategy: TypeAlias = Callable[[Value], bool]
+Repeats: TypeAlias = "Match | Callable[[Value], object]"
 
 
 @checked_names
@@ -168,7 +168,7 @@ class Retry(Decorator[NoReturn]):
     attempts: int | float = field(default=None)  # type: ignore[assignment]  # None becomes 3 or infinity
     backoff: Delays = exponential(0.1)
     jitter: Jitter = full()
-    on: Match | None = None
+    on: Repeats | None = None
     never: Match | None = None
     idempotent: bool = False
     retriers: tuple[Retrier, ...] = ()
@@ -217,7 +217,7 @@ class Retry(Decorator[NoReturn]):
         for option in ("backoff", "on", "stop"):
             strategy = getattr(self, option)
             checks.that(
-                not (is_strategy(strategy) and inspect.iscoroutinefunction(type(strategy).__call__)),
+                not (is_strategy(strategy) and is_async(strategy)),
                 option,
                 "one of tenacity's synchronous strategies",
                 strategy,
@@ -230,6 +230,11 @@ class Retry(Decorator[NoReturn]):
         if wait is not None or repeat is not None or self.stop is not None:
             strategies = Strategies(repeat, self.stop, wait)
         setattr_(self, "_backoff", exponential() if wait is not None else as_backoff(self.backoff))
+        plain = self.on is None and self.never is None and not self.retriers and strategies is None
+        hooked = self.before_attempt is not None or self.after_attempt is not None
+        if plain and not hooked and self.on_result is None:
+            setattr_(self, "_rules", _PLAIN)
+            return
         setattr_(
             self,
             "_rules",
@@ -238,9 +243,9 @@ class Retry(Decorator[NoReturn]):
                 never=None if self.never is None else matcher(self.never),
                 retriers=tuple((matcher(one.on), one) for one in self.retriers),
                 strategies=strategies,
-                plain=self.on is None and self.never is None and not self.retriers and strategies is None,
-                hooked=self.before_attempt is not None or self.after_attempt is not None,
-                examines=self.on_result is not None or repeat is not None,
+                plain=plain,
+                hooked=hooked,
+                examines=self.on_result is not None or (strategies is not None and strategies.judges_results),
                 clocked=reads_time(self.stop),
             ),
         )
@@ -268,7 +273,7 @@ class Retry(Decorator[NoReturn]):
 
     def result_fault(self, outcome: Outcome) -> Fault | None:
         """The fault that a returned value stands for, if it does; another policy's answer is none."""
-        if type(outcome) is not Returned:
+        if not isinstance(outcome, Returned) or isinstance(outcome, Degraded):
             return None
         found = False if self.on_result is None else self.on_result(outcome.value)
         if isinstance(found, Fault):
@@ -311,11 +316,11 @@ class Retry(Decorator[NoReturn]):
             return Stop.not_idempotent
         return None
 
-    def _decide(self, state: _State, fault: Fault, outcome: Outcome) -> float | Stop:
+    def _decide(self, state: _State, call: Call, fault: Fault, outcome: Outcome) -> float | Stop:
         """The rule of the general case: what is refused, retriers in order, strategies, options, switches."""
-        delay = self._delay(state, fault, outcome)
+        delay = self._delay(state, call, fault, outcome)
         switches = RUNTIME.retrying
-        if switches is None or isinstance(delay, Stop):
+        if switches is None or type(delay) is Stop:
             return delay
         if switches.stopped:
             return Stop.shutdown
@@ -323,7 +328,7 @@ class Retry(Decorator[NoReturn]):
             return Stop.off
         return Stop.attempts if len(state.faults) >= switches.attempts_cap else min(delay, switches.delay_cap)
 
-    def _delay(self, state: _State, fault: Fault, outcome: Outcome) -> float | Stop:
+    def _delay(self, state: _State, call: Call, fault: Fault, outcome: Outcome) -> float | Stop:
         error = None if isinstance(outcome, Returned) else outcome.error
         for index, (matches, retrier) in enumerate(self._rules.retriers):
             if fault.kind is not _REJECTED and matches(error, fault):
@@ -338,65 +343,78 @@ class Retry(Decorator[NoReturn]):
         strategies = self._rules.strategies
         if strategies is None:
             return self._refused(fault, error) or self.pause(state.own, fault, state.previous, RUNTIME.random())
-        ours = self.pause(state.own, fault, state.previous, RUNTIME.random())
-        upcoming = 0.0 if isinstance(ours, Stop) else ours
+        ours: float | Stop
+        if not strategies.waits:
+            ours = self.pause(state.own, fault, state.previous, RUNTIME.random())
+        else:
+            ours = _ATTEMPTS_USED if state.own >= self.attempts else 0.0
+        upcoming = 0.0 if type(ours) is Stop else ours
         repeat, stop, wait = strategies.decide(
-            state.call, outcome, len(state.faults), state.began, sum(state.delays), upcoming
+            call, outcome, len(state.faults), state.began, sum(state.delays), upcoming
         )
         refused = self._refused(fault, error) if repeat is None or fault.kind is _REJECTED else None
         if refused is not None or repeat is False:
             return refused or Stop.not_retryable
         if stop:
             return Stop.strategy
-        return ours if wait is None or isinstance(ours, Stop) else wait
+        return ours if wait is None or type(ours) is Stop else wait
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         rules = self._rules
         if rules.hooked:
             inner = functools.partial(self._with_hooks, inner, [0])
         began = RUNTIME.monotonic() if rules.clocked else None
-        outcome = yield from inner(call)
+        outcome: Outcome | None
+        if inner is not innermost:
+            outcome = yield from inner(call)
+        elif (outcome := call.first) is None:
+            outcome = yield ATTEMPT
+        else:
+            call.first = None
         fault = outcome.fault
         if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
             return outcome
         if rules.plain and not fault.rule.retried and RECORDER.get() is None:
             return outcome  # most errors that are not retried leave here
-        state = _State(call, rules, began)
+        state = _failed_first(call, rules, began)
+        heard = bool(RUNTIME.listeners) or _log.isEnabledFor(logging.INFO)
         try:
             while True:
                 state.faults.append(fault)
                 if rules.plain and fault.rule.always and RUNTIME.retrying is None:
-                    delay = self.pause(len(state.faults), fault, state.previous, RUNTIME.random())
+                    delay = self.pause(state.number, fault, state.previous, RUNTIME.random())
                 else:
-                    delay = self._decide(state, fault, outcome)
-                if isinstance(delay, Stop) or (
+                    delay = self._decide(state, call, fault, outcome)
+                if type(delay) is Stop or (
                     (until := DEADLINE.get()) is not None and RUNTIME.monotonic() + delay >= until
                 ):
-                    yield from self._gave_up(state, delay if isinstance(delay, Stop) else Stop.deadline, outcome)
+                    yield from self._gave_up(state, call, delay if type(delay) is Stop else Stop.deadline, outcome)
                     return outcome
                 if self.before_sleep is not None:
-                    yield CallOther(self.before_sleep, (state.attempted(outcome, delay),))
-                if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
-                    yield Tell(state.event("retry", "retrying", delay=delay))
+                    yield CallOther(self.before_sleep, (state.attempted(call, outcome, delay),))
+                if heard:
+                    yield Tell(state.event(call, "retry", "retrying", delay=delay))
                 if outcome.fault is None:
                     yield from _discard(outcome, call)
-                yield Sleep(delay) if delay else _NO_SLEEP
+                yield delay
                 if RUNTIME.stopped:
-                    yield from self._gave_up(state, Stop.shutdown, outcome)
+                    yield from self._gave_up(state, call, Stop.shutdown, outcome)
                     return outcome
                 del outcome  # the next attempt must not run with the last error's frames held here
                 state.delays.append(delay)
                 state.previous = delay
-                ATTEMPTS.set((len(state.faults) + 1, call.function, state.parent))
-                outcome = yield from inner(call)
+                if state.number == 1:
+                    ATTEMPTS.set(state)
+                state.number += 1
+                outcome = (yield ATTEMPT) if inner is innermost else (yield from inner(call))
                 fault = outcome.fault
                 if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
-                    if RUNTIME.listeners or RECORDER.get() is not None or _log.isEnabledFor(logging.INFO):
-                        yield from self._succeeded(state, outcome)
+                    if heard or RECORDER.get() is not None:
+                        yield from self._succeeded(state, call, outcome)
                     return outcome
         finally:
-            if state.delays:
-                ATTEMPTS.set(state.parent)
+            if state.number > 1:
+                ATTEMPTS.set(state.outer)
 
     def _with_hooks(self, inner: Inner, made: list[int], call: Call) -> Flow[Outcome]:
         """An attempt with the hooks around it."""
@@ -411,23 +429,23 @@ class Retry(Decorator[NoReturn]):
             yield CallOther(self.after_attempt, (Attempted(call.operation, made[0], fault, error),))
         return outcome
 
-    def _gave_up(self, state: _State, stop: Stop, outcome: Outcome) -> Flow[None]:
+    def _gave_up(self, state: _State, call: Call, stop: Stop, outcome: Outcome) -> Flow[None]:
         """Leave the report on the error and tell who listens."""
         attempts = len(state.faults)
-        state.record(attempts, stop.value)
+        state.record(call, attempts, stop.value)
         elapsed = RUNTIME.monotonic() - state.began
         if not isinstance(outcome, Returned) and (attempts > 1 or stop is not Stop.attempts):
             faults, delays = tuple(state.faults), tuple(state.delays)
             attach(outcome.error, Report(attempts, elapsed, faults, delays, "failed", None, stop.value))
         if attempts > 1 and RUNTIME.heard(logging.WARNING, "retry"):
-            yield Tell(state.event("gave_up", "failed", elapsed=elapsed, outcome="failed"))
+            yield Tell(state.event(call, "gave_up", "failed", elapsed=elapsed, outcome="failed"))
 
-    def _succeeded(self, state: _State, outcome: Outcome) -> Flow[None]:
+    def _succeeded(self, state: _State, call: Call, outcome: Outcome) -> Flow[None]:
         """A later attempt succeeded."""
-        state.record(len(state.faults) + 1, "")
+        state.record(call, len(state.faults) + 1, "")
         elapsed = RUNTIME.monotonic() - state.began
         how = "degraded" if isinstance(outcome, Degraded) else "after_retry"
-        yield Tell(state.event("recovered", "succeeded", elapsed=elapsed, outcome=how))
+        yield Tell(state.event(call, "recovered", "succeeded", elapsed=elapsed, outcome=how))
 
 
 def _hinted(delay: float, hint: float, cap: float) -> float:
@@ -440,7 +458,6 @@ _CANCELLED: Final = Kind.cancelled
 
 
 _ATTEMPTS_USED: Final = Stop.attempts
-_NO_SLEEP: Final = Sleep(0.0)
 _NO_COUNTS: Final[list[int]] = []
 
 
@@ -458,46 +475,61 @@ class _Rules:
     clocked: bool  # the stop counts seconds
 
 
-class _State:
-    """What one call has been through, from its first failure on."""
+_PLAIN: Final = _Rules(None, None, (), None, plain=True, hooked=False, examines=False, clocked=False)
 
-    __slots__ = ("began", "call", "counts", "delays", "faults", "own", "parent", "previous")
 
-    def __init__(self, call: Call, rules: _Rules, began: float | None) -> None:
-        self.call = call
-        self.faults: list[Fault] = []
-        self.delays: list[float] = []
-        self.previous = 0.0
-        self.began = RUNTIME.monotonic() if began is None else began
-        self.parent = ATTEMPTS.get()
-        self.own = 0  # failures that no retrier claimed
-        self.counts = [0] * len(rules.retriers) if rules.retriers else _NO_COUNTS
+class _State(Link):
+    """What one call has been through, from its first failure on; in the context it is the call's link.
 
-    def attempted(self, outcome: Outcome, delay: float) -> Attempted:
+    It knows the function but not the call: a context outlives the call when a task is started inside.
+    """
+
+    __slots__ = ("began", "counts", "delays", "faults", "own", "previous")
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__  # filled by `_failed_first`: `_core/outcome.py` says why
+
+    began: float
+    faults: list[Fault]
+    delays: list[float]
+    previous: float
+    own: int  # failures that no retrier claimed
+    counts: list[int]  # failures that each retrier claimed
+
+    def attempted(self, call: Call, outcome: Outcome, delay: float) -> Attempted:
         """What a hook is told before the wait."""
         error = None if isinstance(outcome, Returned) else outcome.error
-        return Attempted(self.call.operation, len(self.faults), self.faults[-1], error, delay)
+        return Attempted(call.operation, len(self.faults), self.faults[-1], error, delay)
 
     def event(
-        self, type: EventType, status: str, delay: float | None = None, elapsed: float | None = None, outcome: str = ""
+        self,
+        call: Call,
+        type: EventType,
+        status: str,
+        delay: float | None = None,
+        elapsed: float | None = None,
+        outcome: str = "",
     ) -> Event:
         """What listeners are told."""
         return event(
             type,
             policy="retry",
             status=status,
-            operation=self.call.operation,
+            operation=call.operation,
             fault=self.faults[-1] if outcome in ("", "failed") else None,
             attempt=len(self.faults) + (type == "recovered"),
             delay=delay,
             elapsed=elapsed,
             outcome=outcome,
-            parent=None if self.parent is None else self.parent[0],
+            parent=None if self.outer is None else self.outer.number,
         )
 
-    def record(self, attempts: int, stopped: str) -> None:
+    def record(self, call: Call, attempts: int, stopped: str) -> None:
         """Answer a wish for a report."""
-        recorder = wanted(self.call)
+        recorder = wanted(call)
         if recorder is not None:
             recorder.attempts += attempts - 1
             recorder.faults.extend(self.faults)
@@ -505,13 +537,28 @@ class _State:
             recorder.stopped = stopped
 
 
+def _failed_first(call: Call, rules: _Rules, began: float | None) -> _State:
+    """The state of a call whose first attempt failed."""
+    state = _State()
+    state.number = 1
+    state.function = call.function
+    state.outer = ATTEMPTS.get()
+    state.began = RUNTIME.monotonic() if began is None else began
+    state.faults = []
+    state.delays = []
+    state.previous = 0.0
+    state.own = 0
+    state.counts = [0] * len(rules.retriers) if rules.retriers else _NO_COUNTS
+    return state
+
+
 def _discard(outcome: Outcome, call: Call) -> Flow[None]:
     """Close a value that is thrown away before the next attempt: a response, a body, a file."""
-    if type(outcome) is Returned:
-        asynchronous = inspect.iscoroutinefunction(call.function)
+    if isinstance(outcome, Returned) and not isinstance(outcome, Degraded):
+        asynchronous = is_async(call.function)
         for name in ("aclose", "close") if asynchronous else ("close",):
             closing = getattr(outcome.value, name, None)
-            if callable(closing) and (asynchronous or not inspect.iscoroutinefunction(closing)):
+            if callable(closing) and (asynchronous or not is_async(closing)):
                 yield CallOther(closing)
                 return
 

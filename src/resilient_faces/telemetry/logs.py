@@ -6,7 +6,6 @@ the same place is written at most once in `REPEAT` seconds; the next one says ho
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from typing import Final
@@ -121,6 +120,8 @@ class JsonFormatter(logging.Formatter):
             }
             if record.exc_info is not None and record.exc_info[0] is not None:
                 members["errorCode"] = members["errorCode"] or record.exc_info[0].__name__
+        import json  # for whoever formats; the library itself writes no JSON
+
         line = {"level": record.levelname, "logger": record.name, "message": record.getMessage(), **members}
         return json.dumps(line, default=str)
 
