@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable as _Callable
 from importlib import import_module as _import_module
 
-from resilient_faces import telemetry as _telemetry  # sets the default listener
+from resilient_faces import telemetry as _telemetry  # noqa: F401  # sets the default listener
 from resilient_faces._core.context import (
     LastOutcome,
     Report,

@@ -204,7 +204,8 @@ def _standard(cls: type) -> type:
     for one in cls.__plan__.options:  # type: ignore[attr-defined]
         options = {name: option for name, option in one._asdict().items() if option is not MISSING}
         if type(one.default).__hash__ is None:  # a mapping that nobody can write to
-            options["default_factory"] = lambda kept=options.pop("default"): kept
+            shared = options.pop("default")
+            options["default_factory"] = lambda kept=shared: kept
         fields.append((options.pop("name"), options.pop("type"), dataclasses.field(**options)))
     return dataclasses.make_dataclass(
         cls.__name__, fields, init=False, repr=False, eq=False, frozen="__delattr__" in vars(cls)
@@ -227,7 +228,13 @@ def _signature(cls: type) -> Signature:
 if not TYPE_CHECKING:
 
     def field(
-        *, default=MISSING, default_factory=MISSING, init=True, repr=True, compare=True, kw_only=False
+        *,
+        default: object = MISSING,
+        default_factory: object = MISSING,
+        init: bool = True,
+        repr: bool = True,
+        compare: bool = True,
+        kw_only: bool = False,
     ) -> tuple[object, ...]:
         """As `dataclasses.field`."""
         return _Field((default, default_factory, init, repr, compare, kw_only))
@@ -259,7 +266,7 @@ if not TYPE_CHECKING:
             space = dict(cls.__dict__)
             options = dict(getattr(cls, "__options__", ()))
             names = []
-            for name, type_ in space.get("__annotations__", {}).items():
+            for name, type_ in cls.__annotations__.items():
                 if not type_.startswith("ClassVar"):
                     given = space.pop(name, MISSING)
                     if type(given) is _Field:

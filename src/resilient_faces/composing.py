@@ -280,7 +280,7 @@ def _leave(entries: list[tuple[Admission, object]], error: BaseException | None)
 
 
 class _Bound:
-    """What a guarded function remembers: the function inside and the guard around it. Called, it is `call_with_report`."""
+    """What a guarded function remembers: the function inside and the guard around it. It is its `call_with_report`."""
 
     __slots__ = ("guard", "target")
 
@@ -586,28 +586,24 @@ class _SegmentLayer(Segment):
 
     __slots__ = ("policies", "within")
 
-    def __init__(self, policies: tuple[Policy, ...], classification: Classification | None, within: _Layer | None) -> None:
+    def __init__(
+        self, policies: tuple[Policy, ...], classification: Classification | None, within: _Layer | None
+    ) -> None:
         self.policies = policies
         self.within = within
-        self.classify = classification or classify
-        self.examine = _examiner(policies)
-        self.answered = False
+        answered, quiet = False, True
+        for policy in policies:
+            quiet = quiet and _quiet(policy)
         for policy in policies:
             if _has_circuit(policy):
                 break
-            self.answered = self.answered or _answers(policy)
-        self.quiet = True
-        for policy in policies:
-            self.quiet = self.quiet and _quiet(policy)
+            answered = answered or _answers(policy)
+        super().__init__(classification or classify, _examiner(policies), answered, quiet)
 
-    def __getattr__(self, name: str) -> Value:
-        # The chain of flows is made when a call first needs it: most guarded functions seldom do.
-        if name != "start":
-            raise AttributeError(name)
+    def link(self) -> Inner:
         chain: Inner = innermost
         for policy in reversed(self.policies):
             chain = functools.partial(policy.flow, chain)
-        self.start = chain
         return chain
 
     def around(self, target: Target, asynchronous: bool) -> Target:

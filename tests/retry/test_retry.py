@@ -875,3 +875,24 @@ def test_fixed_is_fixed(clock: ManualRuntime) -> None:
         with pytest.raises(A):
             policy(script(A()).function())()
     assert clock.slept == [1.0] * 4
+
+
+def test_after_shutdown_nobody_is_told_of_a_retry(mode: Mode, clock: ManualRuntime) -> None:
+    """No further attempt is announced, to hooks or listeners, once the process is stopping."""
+    told: list[object] = []
+    stop = resilient_faces.listen(lambda event: told.append(event.type))
+    shutdown()
+    scripted = script(A(), "ok")
+    with pytest.raises(A):
+        mode.run(retry(before_sleep=told.append), scripted)
+    stop()
+    assert scripted.count == 1
+    assert told == []
+
+
+def test_a_quiet_policy_inside_is_asked_for_each_attempt(mode: Mode, clock: ManualRuntime) -> None:
+    """The direct path's attempt is taken once; whatever lies between the retry and the call, the next ones are made."""
+    scripted = script(A(), A(), "ok")
+    inner = resilient_faces.fallback(value=0, on=KeyError)
+    assert mode.run(guard(retry(attempts=3, backoff=0.0), inner, accept=["RF002"]), scripted) == "ok"
+    assert scripted.count == 3

@@ -17,7 +17,7 @@ from typing import Final
 
 from resilient_faces._core.context import event
 from resilient_faces._core.drivers import run_async, run_sync
-from resilient_faces._core.effects import Flow
+from resilient_faces._core.effects import Flow, Inner
 from resilient_faces._core.outcome import Call, Caught, Gate, Outcome, Permit, Returned, Transition, Verdict, begin
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import CircuitOpenError
@@ -34,28 +34,39 @@ class Segment:
     """What the functions of one guard share between two joints: the chain of flows and what the direct path needs.
 
     Attributes:
-        start: Makes the chain's flow for one call.
+        chain: The policies' flows, each with the next inside; None until a call first needs it, which most guarded
+            functions seldom do.
         classify: The classification that all policies of the segment read.
         examine: True for a returned value that some policy wants to look at; None if no policy looks at values.
         answered: A policy outside the circuit may turn a rejection into an answer.
         quiet: Calls that simply succeed may pass all policies by.
     """
 
-    __slots__ = ("answered", "classify", "examine", "quiet", "start")
+    __slots__ = ("answered", "chain", "classify", "examine", "quiet")
 
     def __init__(
         self,
-        start: Callable[[Call], Flow[Outcome]],
         classify: Classification,
         examine: Callable[[object], bool] | None,
         answered: bool,
         quiet: bool,
     ) -> None:
-        self.start = start
-        self.classify: Callable[[BaseException], Fault] = classify.__call__  # bound: a third of the cost of calling the object
+        self.chain: Inner | None = None
+        self.classify: Callable[[BaseException], Fault] = classify.__call__  # a third of calling the object
         self.examine = examine
         self.answered = answered
         self.quiet = quiet
+
+    def link(self) -> Inner:
+        """Make the chain."""
+        raise NotImplementedError
+
+    def start(self, call: Call) -> Flow[Outcome]:
+        """The chain's flow for one call."""
+        chain = self.chain
+        if chain is None:
+            chain = self.chain = self.link()
+        return chain(call)
 
 
 def close(function: Sync, segment: Segment, circuit: Gate | None, timed: bool, asynchronous: bool) -> Sync:

@@ -69,7 +69,9 @@ class Checks:
         upper = "" if at_most == INFINITE else f" and {at_most:g} or less"
         return self.that(False, option, f"{lower}{upper}{f' {unit}' if unit else ''}", value, cure)
 
-    def seconds(self, option: str, value: object, *, above: bool = True, cure: str = "", infinite: bool = False) -> bool:
+    def seconds(
+        self, option: str, value: object, *, above: bool = True, cure: str = "", infinite: bool = False
+    ) -> bool:
         """A number of seconds; more than zero unless `above` is false."""
         return self.number(option, value, above=above, unit="seconds", cure=cure, infinite=infinite)
 

@@ -447,7 +447,7 @@ class Circuit:
         self._reopenings = 0
         self.state = State.closed
         rules = self._settings.trips
-        if all([getattr(rule, "deaf", False) for rule in rules]):
+        if all(getattr(rule, "deaf", False) for rule in rules):
             self._statistics, self._only = (), None  # made at the first failure: successes are nothing to them
             # What tells generations apart is that the next one is another, so circuits may share their first.
             self.calm = self.generation = Permit() if begun else _FIRST

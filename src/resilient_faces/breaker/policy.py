@@ -180,9 +180,14 @@ class Breaker(Decorator[NoReturn]):
         checks.seconds("refresh", self.refresh, above=False)
         checks.seconds("store_timeout", self.store_timeout)
         checks.that(self.initial in _STATES, "initial", f"one of {', '.join(_STATES)}", self.initial)
-        for option in ("open_for", "on_result", "key", "classify"):
-            if getattr(self, option) is not None:
-                checks.function(option, getattr(self, option))
+        for option, given in (
+            ("open_for", self.open_for),
+            ("on_result", self.on_result),
+            ("key", self.key),
+            ("classify", self.classify),
+        ):
+            if given is not None:
+                checks.function(option, given)
         for option in ("failures", "ignore", "trip_on"):
             if getattr(self, option) is not None:
                 try:

@@ -101,7 +101,6 @@ class Family:
         Raises:
             TypeError: The instance takes no weak references.
         """
-
         if self.watched is None:
             self.watched = {}
         watched = self.watched

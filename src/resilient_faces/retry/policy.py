@@ -19,7 +19,7 @@ from resilient_faces._core.context import (
     event,
     wanted,
 )
-from resilient_faces._core.effects import ATTEMPT, CallOther, Flow, Inner, Tell, innermost, Value
+from resilient_faces._core.effects import ATTEMPT, CallOther, Flow, Inner, Tell, Value, innermost
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, logger_of
