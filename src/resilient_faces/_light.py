@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
         def __post_init__(self) -> None: ...
 
+
 __all__ = ["Plan", "changed", "dataclass", "field", "plan_of"]
 
 

@@ -27,7 +27,7 @@ from resilient_faces.errors import DecorationError, OptionError, ResilienceWarni
 from resilient_faces.faults import Classification, classify
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeGuard
+    from typing import TypeGuard
 
 __all__ = [
     "RULES",
@@ -226,7 +226,7 @@ class Decorator(Generic[T_co]):
         entries: list[tuple[Admission, object]] = []
         try:
             for policy in guarding.admissions():
-                entries.append((policy, policy.enter()))
+                entries.append((policy, policy.enter()))  # noqa: PERF401  # what got in must be known if the next does not
         except BaseException as error:
             _leave(entries, error)
             raise
@@ -237,7 +237,7 @@ class Decorator(Generic[T_co]):
         entries: list[tuple[Admission, object]] = []
         try:
             for policy in guarding.admissions():
-                entries.append((policy, await policy.aenter()))
+                entries.append((policy, await policy.aenter()))  # noqa: PERF401  # as in `__enter__`
         except BaseException as error:
             _leave(entries, error)
             raise
@@ -259,7 +259,9 @@ class Decorator(Generic[T_co]):
 def _given(policy: object) -> dict[str, object]:
     """The options that a policy was made with and that are not its defaults."""
     if not hasattr(type(policy), "__dataclass_fields__"):
-        raise TypeError(f"{type(policy).__name__} has state that cannot leave its process; pickle what makes it instead.")
+        raise TypeError(
+            f"{type(policy).__name__} has state that cannot leave its process; pickle what makes it instead."
+        )
     return changed(policy)
 
 
@@ -490,7 +492,8 @@ def is_async(function: object) -> bool:
         return bool(flags & _COROUTINE)
     import inspect
 
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    call = getattr(type(function), "__call__", None)  # noqa: B004  # its kind is asked for, not whether it is there
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _checked_target(function: object) -> Target:

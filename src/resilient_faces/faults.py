@@ -7,6 +7,7 @@ is never retried.
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -308,7 +309,7 @@ def _retry_after(headers: object) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (TypeError, ValueError, OverflowError):
             return None
-    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # NaN is no answer
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _by_instance(error: BaseException) -> Fault | None:

@@ -1,8 +1,9 @@
-"""For writers of policies: the requests a flow may make, the types of flows and policies, and what outcomes look like.
+"""For writers of policies: the requests a flow may make, the types of flows and policies, what outcomes look like.
 
-A policy is frozen options plus `flow(inner, call)`, a generator. It works in threads, asyncio and trio alike, because it
-only asks: `outcome = yield from inner(call)` for an attempt, `yield from sleep(0.4)`, `yield from call_other(function)`,
-`yield from ask(store.load, key)`, `yield from tell(event)`. Unless it declares `quiet = True` it is part of every call.
+A policy is frozen options plus `flow(inner, call)`, a generator. It works in threads, asyncio and trio alike, because
+it only asks: `outcome = yield from inner(call)` for an attempt, `yield from sleep(0.4)`,
+`yield from call_other(function)`, `yield from ask(store.load, key)`, `yield from tell(event)`. Unless it declares
+`quiet = True` it is part of every call.
 """
 
 from resilient_faces._core.context import event

@@ -212,9 +212,7 @@ def garbage_of(call: Callable[[], None]) -> int:
 
 @pytest.mark.parametrize("lines", sorted(SCRIPTS))
 @pytest.mark.parametrize("stack", [*STACKS, *JOINTS])
-def test_sync_calls_leave_no_cyclic_garbage(
-    clock: ManualRuntime, no_collector: None, stack: str, lines: str
-) -> None:
+def test_sync_calls_leave_no_cyclic_garbage(clock: ManualRuntime, no_collector: None, stack: str, lines: str) -> None:
     """On every path: what a call made goes with its last reference."""
     policy = {**STACKS, **JOINTS}[stack]()
 
@@ -226,9 +224,7 @@ def test_sync_calls_leave_no_cyclic_garbage(
 
 @pytest.mark.parametrize("lines", [name for name in SCRIPTS if "interrupted" not in name])
 @pytest.mark.parametrize("stack", [*STACKS, *JOINTS])
-def test_async_calls_leave_no_cyclic_garbage(
-    clock: ManualRuntime, no_collector: None, stack: str, lines: str
-) -> None:
+def test_async_calls_leave_no_cyclic_garbage(clock: ManualRuntime, no_collector: None, stack: str, lines: str) -> None:
     """The same for coroutines, in one loop."""
     policy = {**STACKS, **JOINTS}[stack]()
     found: list[int] = []

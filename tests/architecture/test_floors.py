@@ -47,7 +47,7 @@ NEIGHBOURS: Final[Mapping[str, frozenset[str]]] = {
     "events": frozenset({"_light", "errors", "faults"}),
     "flows": frozenset({"composing"}),
 }
-"""Exceptions to the rule about neighbours: floor 0 runs from _light and errors to faults to events, and flows re-exports."""
+"""Exceptions to the rule about neighbours: floor 0 runs from _light, errors to faults to events; flows re-exports."""
 
 ADAPTER_IMPORTS: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("rekognition", "dynamodb", "s3", "sqs", "cloudwatch", "sns", "stepfunctions"), frozenset({"aws"})),

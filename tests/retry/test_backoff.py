@@ -153,9 +153,7 @@ def test_equal_jitter_keeps_half(delay: Backoff, number: int, chance: float) -> 
 
 
 @given(DELAYS, FRACTIONS, st.integers(1, 100), CHANCES)
-def test_proportional_jitter_is_around_the_delay(
-    delay: Backoff, fraction: float, number: int, chance: float
-) -> None:
+def test_proportional_jitter_is_around_the_delay(delay: Backoff, fraction: float, number: int, chance: float) -> None:
     """`delay * (1 - fraction)` to `delay * (1 + fraction)`."""
     raw = delay.delay(number)
     waited = proportional(fraction).spread(raw, 0.0, delay, chance)

@@ -184,7 +184,7 @@ def current_attempt() -> int:
 
 
 def last_outcome() -> LastOutcome | None:
-    """How the last guarded call of this context ended that left the direct path; None if there was none.
+    """The degraded answer that this context got last; None if there was none, or a later call recovered or failed.
 
     A call that simply succeeds writes nothing, so ask right after a call whose answer may be degraded, or use
     `call_with_report`, which speaks of exactly one call.
@@ -267,5 +267,3 @@ def wanted(call: Call) -> Recorder | None:
     """The recorder that asked about this call, if any."""
     recorder = RECORDER.get()
     return recorder if recorder is not None and recorder.about(call) else None
-
-

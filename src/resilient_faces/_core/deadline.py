@@ -25,6 +25,7 @@ Async = Callable[..., Awaitable[object]]
 PASSED: Final = object()
 """What `within` answers if the time ran out first."""
 
+
 class _Asyncio:
     """asyncio's own ways, bound once asyncio is there: most programs without coroutines never load it."""
 
@@ -120,5 +121,3 @@ def _async(function: Async, seconds: float) -> Async:
         return value
 
     return guarded
-
-

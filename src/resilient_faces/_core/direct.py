@@ -84,6 +84,7 @@ def close(function: Sync, segment: Segment, circuit: Gate | None, timed: bool, a
 # In all of them the flow runs outside of the `except` block, so that nothing it raises is chained to the first error,
 # and what refers to an error is dropped before leaving: the error's traceback holds this frame.
 
+
 def _plain_sync(function: Sync, segment: Segment) -> Sync:
     @functools.wraps(function)
     def guarded(*args: object, **kwargs: object) -> object:
@@ -378,5 +379,4 @@ GUARDED_CODES: Final[frozenset[CodeType]] = frozenset(
     for constant in factory.__code__.co_consts
     if isinstance(constant, CodeType) and constant.co_name == "guarded"
 )
-"""The closures' code objects: a function that has one of these is guarded, whatever marks a foreign decorator copied."""
-
+"""The closures' code objects: a function with one of these is guarded, whatever marks a foreign decorator copied."""

@@ -175,7 +175,7 @@ def _warn_of_blocking(call: Call) -> None:
 
 def _outside() -> int:
     """The `stacklevel` of the nearest frame outside of this library, seen from `_warn_of_blocking`."""
-    frame, level = sys._getframe(2), 2
+    frame, level = sys._getframe(2), 2  # noqa: SLF001  # the cheap way to the caller's frame
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("resilient_faces."):
         frame, level = frame.f_back, level + 1
     return level
@@ -184,5 +184,3 @@ def _outside() -> int:
 def forget_warnings() -> None:
     """For tests: warn again."""
     _warned.clear()
-
-

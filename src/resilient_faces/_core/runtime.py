@@ -37,7 +37,7 @@ def logger_of(policy: str) -> logging.Logger:
 def running_asyncio() -> bool:
     """Whether this thread is inside a running asyncio event loop; asyncio is not imported to find out."""
     asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001  # the one that never raises
 
 
 def in_event_loop() -> bool:
@@ -256,7 +256,7 @@ class ManualRuntime:
         else:
             import anyio
 
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     @contextmanager
     def installed(self) -> Iterator[ManualRuntime]:

@@ -117,9 +117,7 @@ class Circuit:
         "state",
     )
 
-    def __init__(
-        self, name: str, settings: Settings, key: Hashable = ""
-    ) -> None:
+    def __init__(self, name: str, settings: Settings, key: Hashable = "") -> None:
         self.name = name
         self.key = key if isinstance(key, str) else str(key)
         self.last: str | None = None

@@ -32,7 +32,7 @@ from resilient_faces.breaker.registry import Family, circuits
 from resilient_faces.breaker.store import BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive
 from resilient_faces.composing import Decorator
-from resilient_faces.errors import CircuitOpenError
+from resilient_faces.errors import CircuitOpenError, DecorationError
 from resilient_faces.events import Event
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
 
@@ -152,7 +152,7 @@ class Breaker(Decorator[NoReturn]):
             "name",
             "a name, or None for a circuit of its own",
             self.name,
-            "Mind the brackets: @circuit_breaker(\"db\")." if callable(self.name) else "",
+            'Mind the brackets: @circuit_breaker("db").' if callable(self.name) else "",
         )
         trips = self.trips if isinstance(self.trips, tuple) else (self.trips,)
         checks.that(
@@ -170,11 +170,9 @@ class Breaker(Decorator[NoReturn]):
                 f"recovery_timeout ({self.recovery_timeout!r}) or more",
                 self.max_recovery_timeout,
             )
-        if checks.whole("probes", self.probes, 1) and self.successes is not None:
-            if checks.whole("successes", self.successes, 1):
-                checks.that(
-                    self.successes <= self.probes, "successes", f"at most probes ({self.probes})", self.successes
-                )
+        good = checks.whole("probes", self.probes, 1)
+        if self.successes is not None and checks.whole("successes", self.successes, 1) and good:
+            checks.that(self.successes <= self.probes, "successes", f"at most probes ({self.probes})", self.successes)
         checks.seconds("probe_lease", self.probe_lease)
         checks.whole("max_keys", self.max_keys, 1)
         checks.seconds("refresh", self.refresh, above=False)
@@ -193,12 +191,8 @@ class Breaker(Decorator[NoReturn]):
                 try:
                     matcher(getattr(self, option))
                 except TypeError:
-                    checks.that(
-                        False, option, "exception classes, kinds of fault or predicates", getattr(self, option)
-                    )
-        checks.that(
-            self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store
-        )
+                    checks.that(False, option, "exception classes, kinds of fault or predicates", getattr(self, option))
+        checks.that(self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store)
         checks.that(self.store is None or self.name is not None, "name", "given if the circuit is shared", self.name)
         checks.done()
 
@@ -322,6 +316,12 @@ class Breaker(Decorator[NoReturn]):
 
     def enter(self) -> tuple[Permit, float]:
         """Let a block in, or raise `CircuitOpenError`."""
+        if self.store is not None or self.key is not None:
+            raise DecorationError(
+                f"circuit {self.name!r} cannot guard a `with` block: a shared circuit asks its store around the call, "
+                "and a keyed one needs the call's arguments. Put the block into a function and decorate that, or use "
+                "call(function)."
+            )
         circuit = self.circuit
         permit = circuit.acquire()
         tell_news(circuit)
@@ -596,9 +596,7 @@ class _Sync:
             yield from self._failed(circuit, clock)
             return None
         shared = Shared(known + 1, state.value, clock + seconds, circuit.reopenings, circuit.last)
-        saved = yield from ask(
-            self._store.save, key, shared, known, inline=self._store.inline, limit=self._limit
-        )
+        saved = yield from ask(self._store.save, key, shared, known, inline=self._store.inline, limit=self._limit)
         if isinstance(saved, Unanswered):
             yield from self._failed(circuit, saved)
             return None

@@ -141,9 +141,7 @@ class Circuits:
         self._kept: set[Family] = set()  # without a breaker, but with something to remember
         on_fork(self)
 
-    def bind(
-        self, name: str, settings: Settings, options: tuple[object, ...], limit: int, replace: bool
-    ) -> Family:
+    def bind(self, name: str, settings: Settings, options: tuple[object, ...], limit: int, replace: bool) -> Family:
         """The family of this name, with one user more.
 
         Raises:
@@ -329,7 +327,7 @@ def _same_options(family: Family, settings: Settings, options: tuple[object, ...
 
 def frame_of_caller() -> FrameType:
     """The nearest frame outside of this library."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001  # the cheap way to the caller's frame
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith("resilient_faces.") and module != "dataclasses":

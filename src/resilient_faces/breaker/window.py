@@ -169,13 +169,9 @@ def _usual_minimum(calls: int | None) -> int:
     return min(10, calls) if isinstance(calls, int) and calls > 0 else 10
 
 
-def _check_rate(
-    checks: Checks, fraction: object, calls: object, seconds: object, minimum: object
-) -> None:
+def _check_rate(checks: Checks, fraction: object, calls: object, seconds: object, minimum: object) -> None:
     checks.number("fraction", fraction, 0.0, 1.0, above=True, cure="0.5 means half of the calls.")
-    checks.that(
-        (calls is None) != (seconds is None), "calls", "given, or else seconds, but not both", (calls, seconds)
-    )
+    checks.that((calls is None) != (seconds is None), "calls", "given, or else seconds, but not both", (calls, seconds))
     if calls is not None:
         checks.whole("calls", calls, 1)
     if seconds is not None:

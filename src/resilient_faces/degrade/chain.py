@@ -10,7 +10,7 @@ from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, Returned, name_of
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
-from resilient_faces.degrade.fallback import degraded
+from resilient_faces.degrade.fallback import degraded, not_degraded
 from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
 
 __all__ = ["Answer", "Chain", "chain"]
@@ -95,6 +95,7 @@ class Chain(Decorator[Answer[T]], Generic[T]):
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         outcome = yield from inner(call)
+        not_degraded(outcome)
         if isinstance(outcome, Returned):
             source = outcome.source if isinstance(outcome, Degraded) else call.operation
             return Returned(Answer(outcome.value, source, isinstance(outcome, Degraded)))
@@ -108,8 +109,6 @@ class Chain(Decorator[Answer[T]], Generic[T]):
         return outcome
 
 
-def chain(
-    *alternatives: Alternative[T], on: Match | None = None, classify: Classification | None = None
-) -> Chain[T]:
+def chain(*alternatives: Alternative[T], on: Match | None = None, classify: Classification | None = None) -> Chain[T]:
     """Ordered alternatives to the decorated function; the answer says which one gave it. See `Chain`."""
     return Chain(alternatives, on=on, classify=classify)

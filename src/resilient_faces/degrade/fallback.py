@@ -130,6 +130,8 @@ class Fallback(Decorator[T], Generic[T]):
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         outcome = yield from inner(call)
+        if LAST.get() is not None:
+            not_degraded(outcome)
         if outcome.fault is None and self.on_result is None:
             return outcome
         fault = self._concerned(outcome)
@@ -155,6 +157,12 @@ def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) 
     if RUNTIME.heard(logging.INFO, policy):
         yield Tell(_event(call, source, policy, fault))
     return _marked(call, value, source, fault)
+
+
+def not_degraded(outcome: Outcome) -> None:
+    """An earlier degraded answer of this context is no longer the last outcome, unless this one is degraded too."""
+    if not isinstance(outcome, Degraded):
+        LAST.set(None)
 
 
 def _marked(call: Call, value: object, source: str, fault: Fault) -> Degraded:
@@ -193,4 +201,3 @@ def with_fallback(fallback_value: T = UNSET, fallback_function: Callable[..., T]
     if fallback_value is UNSET and fallback_function is None:
         return Fallback(value=None, on=Exception)  # type: ignore[arg-type]
     return Fallback(value=fallback_value, function=fallback_function, on=Exception)
-

@@ -13,7 +13,7 @@ from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
-from resilient_faces.degrade.fallback import degraded
+from resilient_faces.degrade.fallback import degraded, not_degraded
 from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
 
 __all__ = ["LastGood"]
@@ -87,6 +87,7 @@ class LastGood(Decorator[NoReturn]):
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         key = self._key(call)
         outcome = yield from inner(call)
+        not_degraded(outcome)
         if isinstance(outcome, Returned):
             if not isinstance(outcome, Degraded):
                 self._memory.put(key, outcome.value)

@@ -62,6 +62,7 @@ class RateLimiter(Decorator[NoReturn]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_classify",
         "_decrease",
         "_floor",
@@ -74,7 +75,6 @@ class RateLimiter(Decorator[NoReturn]):
         "_updated",
         "max_wait",
         "name",
-        "__weakref__",
     )
 
     answers: ClassVar[bool] = False
@@ -152,7 +152,7 @@ class RateLimiter(Decorator[NoReturn]):
             if self._rate < self._full:
                 self._recover(now)
             interval = 1.0 / self._rate
-            begins = self._next if self._next > now else now
+            begins = max(self._next, now)
             delay = begins - now
             if max_wait is None or delay <= max_wait:
                 self._next = begins + count * interval
@@ -187,7 +187,7 @@ class RateLimiter(Decorator[NoReturn]):
                 now = RUNTIME.monotonic()
                 if self._rate < self._full:
                     self._recover(now)
-                begins = self._next if self._next > now else now  # noqa: FURB136  a call less, with the lock held
+                begins = max(self._next, now)
                 self._next = begins + 1.0 / self._rate
             return begins - now
         if end is not None:

@@ -179,4 +179,3 @@ def _asked(strategy: object) -> Callable[[object], object] | None:
     if not callable(strategy):
         raise TypeError(f"{type(strategy).__name__} cannot be called")
     return strategy
-

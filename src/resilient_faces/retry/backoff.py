@@ -144,7 +144,7 @@ class exponential(Backoff):
         except OverflowError:
             return self.cap
         cap = self.cap
-        return seconds if seconds < cap else cap
+        return seconds if seconds < cap else cap  # noqa: FURB136  # a third of `min`, for each retry
 
 
 @checked_names

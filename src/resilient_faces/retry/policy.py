@@ -57,7 +57,7 @@ class Attempted:
         attempt: Number of the attempt, from 1.
         fault: What it came to; None before an attempt and after a success.
         error: The exception that it raised, if it raised one.
-        delay: Seconds until the next attempt; None if there is none.
+        delay: Seconds until the next attempt; told to `before_sleep` only.
     """
 
     operation: str
@@ -133,12 +133,17 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
         _check_match(checks, "on", on)
 
 
+_USUAL: Final = exponential(0.1)
+_SLOWER: Final = exponential(1.0)  # for throttling, as AWS's SDKs do: there the delay is what the other side needs
+
+
 @checked_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry(Decorator[NoReturn]):
     """Call again what failed in a way that may pass, after a delay that spreads clients out.
 
-    Without further options it makes up to 3 attempts with full jitter over 0.1 s, 0.2 s, ..., and repeats what its
+    Without further options it makes up to 3 attempts with full jitter over 0.1 s, 0.2 s, ... (1 s, 2 s, ... where the
+    other side throttles), and repeats what its
     classification calls throttled, transient, unavailable or a conflict; timeouts and damaged answers only if the call
     is `idempotent` or was not carried out. Unknown errors pass straight through, as do rejections by our own policies.
 
@@ -166,7 +171,7 @@ class Retry(Decorator[NoReturn]):
     """
 
     attempts: int | float = field(default=None)  # type: ignore[assignment]  # None becomes 3 or infinity
-    backoff: Delays = exponential(0.1)
+    backoff: Delays = _USUAL
     jitter: Jitter = full()
     on: Repeats | None = None
     never: Match | None = None
@@ -181,6 +186,7 @@ class Retry(Decorator[NoReturn]):
     classify: Classification | None = None
 
     _backoff: Backoff = field(init=False, repr=False, compare=False)
+    _slower: Backoff = field(init=False, repr=False, compare=False)
     _rules: _Rules = field(init=False, repr=False, compare=False)
 
     answers: ClassVar[bool] = False
@@ -229,7 +235,9 @@ class Retry(Decorator[NoReturn]):
         strategies = None
         if wait is not None or repeat is not None or self.stop is not None:
             strategies = Strategies(repeat, self.stop, wait)
-        setattr_(self, "_backoff", exponential() if wait is not None else as_backoff(self.backoff))
+        backoff = _USUAL if wait is not None else as_backoff(self.backoff)
+        setattr_(self, "_backoff", backoff)
+        setattr_(self, "_slower", _SLOWER if backoff is _USUAL else backoff)
         plain = self.on is None and self.never is None and not self.retriers and strategies is None
         hooked = self.before_attempt is not None or self.after_attempt is not None
         if plain and not hooked and self.on_result is None:
@@ -294,11 +302,11 @@ class Retry(Decorator[NoReturn]):
         """
         if attempt >= self.attempts:
             return _ATTEMPTS_USED
-        backoff = self._backoff
+        backoff = self._backoff if fault.kind is not _THROTTLED else self._slower
         delay = self.jitter.spread(backoff.delay(attempt), previous, backoff, chance)
         return delay if fault.retry_after is None else _hinted(delay, fault.retry_after, backoff.cap)
 
-    def _refused(self, fault: Fault, error: Exception | None) -> Stop | None:
+    def refused(self, fault: Fault, error: Exception | None) -> Stop | None:
         """Why this fault is not repeated at all."""
         kind = fault.kind
         if kind is _REJECTED or kind is _CANCELLED:
@@ -331,7 +339,7 @@ class Retry(Decorator[NoReturn]):
     def _delay(self, state: _State, call: Call, fault: Fault, outcome: Outcome) -> float | Stop:
         error = None if isinstance(outcome, Returned) else outcome.error
         for index, (matches, retrier) in enumerate(self._rules.retriers):
-            if fault.kind is not _REJECTED and matches(error, fault):
+            if fault.kind not in _NEVER and matches(error, fault):
                 state.counts[index] += 1
                 used = state.counts[index]
                 if used >= retrier.attempts:
@@ -342,7 +350,7 @@ class Retry(Decorator[NoReturn]):
         state.own += 1
         strategies = self._rules.strategies
         if strategies is None:
-            return self._refused(fault, error) or self.pause(state.own, fault, state.previous, RUNTIME.random())
+            return self.refused(fault, error) or self.pause(state.own, fault, state.previous, RUNTIME.random())
         ours: float | Stop
         if not strategies.waits:
             ours = self.pause(state.own, fault, state.previous, RUNTIME.random())
@@ -352,7 +360,7 @@ class Retry(Decorator[NoReturn]):
         repeat, stop, wait = strategies.decide(
             call, outcome, len(state.faults), state.began, sum(state.delays), upcoming
         )
-        refused = self._refused(fault, error) if repeat is None or fault.kind is _REJECTED else None
+        refused = self.refused(fault, error) if repeat is None or fault.kind in _NEVER else None
         if refused is not None or repeat is False:
             return refused or Stop.not_retryable
         if stop:
@@ -455,6 +463,8 @@ def _hinted(delay: float, hint: float, cap: float) -> float:
 
 _REJECTED: Final = Kind.rejected
 _CANCELLED: Final = Kind.cancelled
+_THROTTLED: Final = Kind.throttled
+_NEVER: Final = (_REJECTED, _CANCELLED)
 
 
 _ATTEMPTS_USED: Final = Stop.attempts
@@ -608,7 +618,7 @@ def retryable(policy: Retry | None = None) -> Callable[[object], bool]:
         error = None if outcome is None else outcome.exception()
         if not isinstance(error, Exception):
             return False
-        return rules._refused(judge(error), error) is None
+        return rules.refused(judge(error), error) is None
 
     return asked
 

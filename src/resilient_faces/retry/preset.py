@@ -21,7 +21,7 @@ def retry_with_backoff(max_retries: int = 3, base_delay: float = 1.0, max_delay:
     """Repeat what raises `RetryableError`; anything else passes straight through.
 
     The delay before retry n (from 1) is `min(base_delay * 2 ** (n - 1), max_delay)`, plus 0 to 10 % of it, which may
-    exceed `max_delay`. New code is better served by `retry`, whose full jitter needs 30 % fewer calls under contention.
+    exceed `max_delay`. New code is better served by `retry`, whose full jitter needs 23 % fewer calls under contention.
 
     Args:
         max_retries: Repeats after the first call; 0 or more.
@@ -53,9 +53,11 @@ def retry_operation(
 
     Args:
         operation: What to call; a coroutine function gives an awaitable.
+        *args: Its positional arguments.
         max_retries: Repeats after the first call; 0 or more.
         base_delay: Seconds before the first repeat.
         max_delay: Longest delay before jitter, in seconds.
+        **kwargs: Its keyword arguments.
     """
     policy = retry_with_backoff(max_retries, base_delay, max_delay)
     return policy(operation)(*args, **kwargs)

@@ -1,7 +1,8 @@
 """The default listener: events to `logging`, and a formatter that makes a JSON line of each record.
 
-Loggers are called `resilient_faces.<policy>`. Transitions and giving up are WARNING, all else is INFO. The same line from
-the same place is written at most once in `REPEAT` seconds; the next one says how many were left out.
+Loggers are called `resilient_faces.<policy>`. Transitions, giving up and services that are marked as degraded are
+WARNING, all else is INFO. The same line from the same place is written at most once in `REPEAT` seconds; the next one
+says how many were left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from resilient_faces.events import Event
 __all__ = ["JsonFormatter", "log_event"]
 
 REPEAT: Final = 1.0  # seconds
-_LEVELS: Final = {
+_LEVELS: Final[dict[str | tuple[str, str], int]] = {
+    ("services", "degraded"): logging.WARNING,  # a service that goes is seldom; single degraded answers are not
     "retry": logging.INFO,
     "recovered": logging.INFO,
     "rejected": logging.INFO,
@@ -67,7 +69,7 @@ repeats: Final = _Repeats()
 def log_event(event: Event) -> None:
     """Write one event to its policy's logger."""
     logger = logger_of(event.policy)
-    level = _LEVELS.get(event.type, logging.INFO)
+    level = _LEVELS.get((event.policy, event.type)) or _LEVELS.get(event.type, logging.INFO)
     if not logger.isEnabledFor(level):
         return
     left_out = 0

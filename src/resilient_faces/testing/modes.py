@@ -60,5 +60,3 @@ class Mode:
 
     def __repr__(self) -> str:
         return f"Mode({self.name!r})"
-
-
