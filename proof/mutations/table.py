@@ -849,7 +849,7 @@ _LIMITS: Final = (
     Mutation(
         "idle-time-saved-up",
         "limits/rate.py",
-        "begins = self._next if self._next > now else now",
+        "begins = max(self._next, now)",
         "begins = self._next",
         (RATE + "test_time_that_passed_is_not_saved_up",),
         "A quiet minute is no leave for a burst.",
@@ -942,7 +942,7 @@ _COMPOSING: Final = (
     Mutation(
         "quiet-ignored",
         "composing.py",
-        "self.quiet = self.quiet and _quiet(policy)",
+        "quiet = quiet and _quiet(policy)",
         "pass",
         (COMPOSING + "test_a_user_s_policy_sees_every_call",),
         "A policy that must know of every call is told of every call.",
@@ -950,7 +950,7 @@ _COMPOSING: Final = (
     Mutation(
         "answers-ignored",
         "composing.py",
-        "self.answered = self.answered or _answers(policy)",
+        "answered = answered or _answers(policy)",
         "pass",
         (DRIVERS + "test_an_open_circuit_under_a_fallback_is_answered",),
         "A refusal reaches the fallback further out.",
