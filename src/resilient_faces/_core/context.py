@@ -184,10 +184,11 @@ def current_attempt() -> int:
 
 
 def last_outcome() -> LastOutcome | None:
-    """The degraded answer that this context got last; None if there was none, or a later call recovered or failed.
+    """The degraded answer that this context got last; None if there was none.
 
-    A call that simply succeeds writes nothing, so ask right after a call whose answer may be degraded, or use
-    `call_with_report`, which speaks of exactly one call.
+    A later call that recovers, or that fails although a fallback stood by, takes it away. A call that simply succeeds
+    writes nothing, so ask right after a call whose answer may be degraded, or use `call_with_report`, which speaks of
+    exactly one call.
     """
     return LAST.get()
 

@@ -10,7 +10,7 @@ from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, Returned, name_of
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
-from resilient_faces.degrade.fallback import degraded, not_degraded
+from resilient_faces.degrade.fallback import degraded, unanswered
 from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
 
 __all__ = ["Answer", "Chain", "chain"]
@@ -95,17 +95,17 @@ class Chain(Decorator[Answer[T]], Generic[T]):
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         outcome = yield from inner(call)
-        not_degraded(outcome)
         if isinstance(outcome, Returned):
             source = outcome.source if isinstance(outcome, Degraded) else call.operation
             return Returned(Answer(outcome.value, source, isinstance(outcome, Degraded)))
         for name, function in self._named:
             if not self._goes_on(outcome):
-                return outcome
+                break
             fault = outcome.fault
             outcome = yield CallOther(function, call.args, call.kwargs)
             if isinstance(outcome, Returned):
                 return (yield from degraded(call, Answer(outcome.value, name, True), name, "chain", fault))
+        unanswered(outcome)
         return outcome
 
 

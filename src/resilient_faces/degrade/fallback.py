@@ -130,15 +130,12 @@ class Fallback(Decorator[T], Generic[T]):
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         outcome = yield from inner(call)
-        if LAST.get() is not None:
-            not_degraded(outcome)
         if outcome.fault is None and self.on_result is None:
             return outcome
         fault = self._concerned(outcome)
-        if fault is None:
-            return outcome
-        choice = self._choose(outcome, fault)
-        if choice is UNSET:
+        choice = UNSET if fault is None else self._choose(outcome, fault)
+        if fault is None or choice is UNSET:
+            unanswered(outcome)
             return outcome
         if choice is not self.value and callable(choice):
             answer: Outcome = yield CallOther(choice, call.args, call.kwargs)
@@ -159,9 +156,9 @@ def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) 
     return _marked(call, value, source, fault)
 
 
-def not_degraded(outcome: Outcome) -> None:
-    """An earlier degraded answer of this context is no longer the last outcome, unless this one is degraded too."""
-    if not isinstance(outcome, Degraded):
+def unanswered(outcome: Outcome) -> None:
+    """A failure comes out as it is: an earlier degraded answer of this context is no longer the last outcome."""
+    if isinstance(outcome, Raised):
         LAST.set(None)
 
 

@@ -13,7 +13,7 @@ from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
-from resilient_faces.degrade.fallback import degraded, not_degraded
+from resilient_faces.degrade.fallback import degraded, unanswered
 from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
 
 __all__ = ["LastGood"]
@@ -87,17 +87,15 @@ class LastGood(Decorator[NoReturn]):
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         key = self._key(call)
         outcome = yield from inner(call)
-        not_degraded(outcome)
         if isinstance(outcome, Returned):
             if not isinstance(outcome, Degraded):
                 self._memory.put(key, outcome.value)
             return outcome
         fault = outcome.fault
         concerned = fault.rule.fallback if self._on is None else self._on(outcome.error, fault)
-        if not concerned or fault.kind is Kind.cancelled:
-            return outcome
-        found = self._memory.get(key, self.max_age)
+        found = None if not concerned or fault.kind is Kind.cancelled else self._memory.get(key, self.max_age)
         if found is None:
+            unanswered(outcome)
             return outcome
         return (yield from degraded(call, found[0], "last_good", "stale", fault))
 

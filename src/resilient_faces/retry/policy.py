@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, final
 from resilient_faces._core.context import (
     ATTEMPTS,
     DEADLINE,
+    LAST,
     RECORDER,
     Link,
     Report,
@@ -417,6 +418,8 @@ class Retry(Decorator[NoReturn]):
                 outcome = (yield ATTEMPT) if inner is innermost else (yield from inner(call))
                 fault = outcome.fault
                 if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
+                    if LAST.get() is not None and not isinstance(outcome, Degraded):
+                        LAST.set(None)  # this call recovered: an earlier degraded answer is no longer the last outcome
                     if heard or RECORDER.get() is not None:
                         yield from self._succeeded(state, call, outcome)
                     return outcome
