@@ -1,0 +1,31 @@
+"""`last_outcome()`: what a later call of the same context makes of an earlier degraded answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from resilient_faces import RetryableError, fallback, guard, last_outcome, retry
+from resilient_faces.testing import ManualRuntime, script
+
+
+def degrade() -> None:
+    """Leave the mark of a degraded answer."""
+    assert fallback(value="stale")(script(RetryableError()).function())() == "stale"
+    found = last_outcome()
+    assert found is not None
+    assert found.degraded
+
+
+def test_a_call_that_recovers_takes_it_away(clock: ManualRuntime) -> None:
+    """A success after a retry is no degraded answer."""
+    degrade()
+    assert guard(fallback(value=0), retry())(script(RetryableError(), "ok").function())() == "ok"
+    assert last_outcome() is None
+
+
+def test_a_call_that_fails_takes_it_away(clock: ManualRuntime) -> None:
+    """An error that no fallback answers for is no degraded answer either."""
+    degrade()
+    with pytest.raises(RetryableError):
+        fallback(value=0, on=KeyError)(script(RetryableError()).function())()
+    assert last_outcome() is None
