@@ -152,7 +152,7 @@ def kinds() -> str:
         rows.append(
             (
                 f"`{kind.value}`",
-                "yes" if follows.always else retried,
+                retried if follows.needs_idempotence or not follows.retried else "yes",
                 "failure" if follows.failure else "neutral",
                 "yes" if follows.fallback else "no",
                 MEANT_FOR[kind],

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, Protocol,
 
 from resilient_faces._core.context import RECORDER, Recorder, Report, attach, report
 from resilient_faces._core.deadline import under_deadline
-from resilient_faces._core.direct import GUARDED_CODES, Segment, close
-from resilient_faces._core.effects import Inner, Policy, Target, Value, innermost
+from resilient_faces._core.direct import GUARDED_CODES, close
+from resilient_faces._core.effects import Inner, Policy, Target, Value, handed, innermost
 from resilient_faces._core.options import Checks
 from resilient_faces._core.outcome import Gate, name_of
+from resilient_faces._core.repeating import Accounts, Answers, Repeats, Segment
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import changed, dataclass
 from resilient_faces.errors import DecorationError, OptionError, ResilienceWarning, UnknownOptionError
@@ -601,12 +602,30 @@ class _SegmentLayer(Segment):
             if _has_circuit(policy):
                 break
             answered = answered or _answers(policy)
-        super().__init__(classification or classify, _examiner(policies), answered, quiet)
+        examine = _examiner(policies)
+        super().__init__(classification or classify, examine, answered, quiet)
+        if quiet and examine is None:
+            self._let_repeat()
+
+    def _let_repeat(self) -> None:
+        """Let the direct path repeat calls by itself if the policies end with a retry, or a retry and a breaker."""
+        last = self.policies[-1]
+        breaker = last if _accounts(last) else None
+        if breaker is None and _has_circuit(last):
+            return
+        at = len(self.policies) - (1 if breaker is None else 2)
+        retry = self.policies[at] if at >= 0 else None
+        if _repeats(retry):
+            outer = self.policies[:at]
+            answers = outer[0] if len(outer) == 1 and _answers_plainly(outer[0]) else None
+            self.repeat(retry, breaker, len(outer) > 0, answers)
 
     def link(self) -> Inner:
         chain: Inner = innermost
         for policy in reversed(self.policies):
             chain = functools.partial(policy.flow, chain)
+            if self.repeats is not None and hasattr(policy, "weighed"):
+                chain = functools.partial(handed, chain)
         return chain
 
     def around(self, target: Target, asynchronous: bool) -> Target:
@@ -673,6 +692,21 @@ def _quiet(policy: object) -> bool:
 
 def _answers(policy: object) -> bool:
     return bool(getattr(policy, "answers", False))
+
+
+def _repeats(policy: object) -> TypeGuard[Repeats]:
+    """A retry that the direct path can carry: nothing of the user's runs between attempts."""
+    return hasattr(policy, "weighed") and bool(getattr(policy, "steady", False))
+
+
+def _answers_plainly(policy: object) -> TypeGuard[Answers]:
+    """A policy whose answer is a value that is there already."""
+    return hasattr(policy, "answered") and bool(getattr(policy, "steady", False))
+
+
+def _accounts(policy: object) -> TypeGuard[Accounts]:
+    """A breaker that the direct path can count for: it needs no clock, no store and no look at results."""
+    return hasattr(policy, "account") and bool(getattr(policy, "steady", False))
 
 
 def _is_joint(policy: object) -> TypeGuard[Joint]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from resilient_faces._light import dataclass, field
 from resilient_faces.errors import CallTimeoutError, Rejected, RetryableError
@@ -35,6 +35,9 @@ __all__ = [
     "related",
     "rule",
 ]
+
+
+K = TypeVar("K")
 
 
 class Kind(str, Enum):
@@ -72,7 +75,6 @@ class Rule:
     Attributes:
         retried: May be called again.
         needs_idempotence: Only if the call is idempotent or was not executed.
-        always: Retried with no further question.
         failure: Counts as a failure for a breaker; otherwise it is neutral.
         fallback: A fallback may answer instead.
     """
@@ -81,10 +83,6 @@ class Rule:
     failure: bool
     fallback: bool
     needs_idempotence: bool = False
-    always: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "always", self.retried and not self.needs_idempotence)
 
 
 _RULES: Final[Mapping[Kind, Rule]] = MappingProxyType(
@@ -123,6 +121,7 @@ class Fault:
         executed: Whether the call was carried out; a retry of `unknown` needs an idempotent call.
         retry_after: Seconds that the other side asked to wait, if it did.
         rule: What follows from the kind; looked up once, because hashing an enum member is slow.
+        simple: It is repeated after the usual delay with no further question.
     """
 
     kind: Kind
@@ -130,9 +129,13 @@ class Fault:
     executed: Executed = Executed.unknown
     retry_after: float | None = None
     rule: Rule = field(init=False, repr=False, compare=False)
+    simple: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rule", _RULES[self.kind])
+        rule = _RULES[self.kind]
+        object.__setattr__(self, "rule", rule)
+        usual = rule.retried and not rule.needs_idempotence and self.kind is not Kind.throttled
+        object.__setattr__(self, "simple", usual and self.retry_after is None)
 
 
 class Classifier(Protocol):
@@ -357,10 +360,8 @@ def _from_http(cls: type[BaseException]) -> bool:
 
 
 def _told_by_instance(cls: type[BaseException]) -> bool:
-    """Whether the same class can mean different faults."""
-    if _from_http(cls):
-        return True
-    return issubclass(cls, OSError) and not issubclass(cls, (Rejected, RetryableError, CallTimeoutError))
+    """Whether the same class can mean different faults: a status or, where the class says nothing, an errno."""
+    return _from_http(cls) or (issubclass(cls, OSError) and _by_type(cls).kind is Kind.unknown)
 
 
 def classify_stdlib(error: BaseException) -> Fault | None:
@@ -421,24 +422,27 @@ def related(error: BaseException) -> Iterator[BaseException]:
 class Classification:
     """Classifiers in order of preference, made total: every error gets a fault, and unknown is the last word.
 
-    Calling it costs one dictionary look-up for classes whose meaning does not depend on the instance, and another for
-    the number of an `OSError`.
+    Attributes:
+        known: Faults of the classes that were met and always mean the same, for those who classify on a busy path:
+            `known.get(type(error)) or classification(error)`. Unknown ones are not in it, as a cause may explain them.
     """
 
-    __slots__ = ("_by_type", "_classifiers", "_known")
+    __slots__ = ("_by_number", "_classifiers", "_unknown", "known")
 
     def __init__(self, *classifiers: Classifier) -> None:
         self._classifiers = classifiers
-        self._by_type: dict[type[BaseException], Fault | dict[int | None, Fault]] = {}
-        self._known = 0  # faults in it
+        self.known: dict[type[BaseException], Fault] = {}
+        self._unknown: dict[type[BaseException], Fault] = {}
+        self._by_number: dict[tuple[type[BaseException], int | None], Fault] = {}
 
     def __call__(self, error: BaseException) -> Fault:
-        fault = self._by_type.get(type(error))
-        if isinstance(fault, dict):
-            fault = fault.get(error.errno)  # type: ignore[attr-defined]  # only an OSError has such an entry
-        if fault is None or (fault.kind is _UNKNOWN and error.__cause__ is not None):
-            return self._look(error)
-        return fault
+        cls = type(error)
+        fault = self.known.get(cls)
+        if fault is None and error.__cause__ is None:
+            fault = self._unknown.get(cls)
+            if fault is None and isinstance(error, OSError):
+                fault = self._by_number.get((cls, error.errno))
+        return self._look(error) if fault is None else fault
 
     def _look(self, error: BaseException) -> Fault:
         try:
@@ -495,20 +499,19 @@ class Classification:
         fault = (_by_instance(error) if by_instance else None) or _by_type(cls)
         if self._classifiers or _from_http(cls):
             return fault  # someone else's classifier, or we, may find another instance of the class to mean otherwise
-        if self._known >= _MAX_TYPES:
-            self._by_type.clear()
-            self._known = 0
-        self._known += 1
         if by_instance and isinstance(error, OSError):
-            numbers = self._by_type.setdefault(cls, {})
-            assert isinstance(numbers, dict)
-            numbers[error.errno] = fault
+            _remember(self._by_number, (cls, error.errno), fault)
         else:
-            self._by_type[cls] = fault
+            _remember(self.known if fault.kind is not Kind.unknown else self._unknown, cls, fault)
         return fault
 
 
-_UNKNOWN: Final = Kind.unknown
+def _remember(faults: dict[K, Fault], key: K, fault: Fault) -> None:
+    if len(faults) >= _MAX_TYPES:
+        faults.clear()
+    faults[key] = fault
+
+
 classify: Final = Classification()
 """The classification that policies use unless told otherwise: standard library, httpx, requests, aiohttp."""
 

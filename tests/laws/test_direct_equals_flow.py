@@ -34,7 +34,7 @@ from resilient_faces._core.context import LAST
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.breaker import consecutive, failure_rate, failures_within, slow_rate
 from resilient_faces.flows import Call, Flow, Inner, Outcome
-from resilient_faces.retry import Retrier, decorrelated, exponential, fixed, full, none
+from resilient_faces.retry import Retrier, decorrelated, equal, exponential, fixed, full, none
 from resilient_faces.testing import ManualRuntime, fresh
 
 
@@ -151,11 +151,27 @@ RETRIES = st.fixed_dictionaries(
         "retriers": st.sampled_from([(), (Retrier(on=TimeoutError, attempts=2, backoff=0.5, jitter=full()),)]),
     }
 )
+PLAIN = st.fixed_dictionaries(  # what the direct path repeats by itself, and most people use
+    {
+        "attempts": st.integers(1, 4),
+        "backoff": st.sampled_from([fixed(1.0), exponential(0.5, cap=3.0)]),
+        "jitter": st.sampled_from([full(), full(), equal()]),
+        "idempotent": st.booleans(),
+    }
+)
+COUNTING = st.fixed_dictionaries(
+    {
+        "trips": RULES,
+        "recovery_timeout": st.sampled_from([0.5, 1.0, 4.0]),
+        "probes": st.integers(1, 3),
+        "trip_on": st.sampled_from([None, PermissionError]),
+    }
+)
 SETUPS = st.builds(
     Setup,
     fallback=st.sampled_from(["", "", "value", "function", "result"]),
-    retry=st.one_of(st.none(), RETRIES, RETRIES),
-    breaker=st.one_of(st.none(), BREAKERS, BREAKERS, BREAKERS),
+    retry=st.one_of(st.none(), RETRIES, PLAIN, PLAIN),
+    breaker=st.one_of(st.none(), BREAKERS, BREAKERS, COUNTING, COUNTING),
     place=st.integers(0, 3),
     asynchronous=st.booleans(),
     seed=st.integers(0, 1000),

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from resilient_faces._core.outcome import Call, without_locals
+from resilient_faces._core.outcome import without_locals
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass, field
 from resilient_faces.events import Event, EventType
@@ -113,9 +113,8 @@ class Recorder:
     source: str | None = None
     stopped: str = ""
 
-    def about(self, call: Call) -> bool:
-        """Whether this call is the one asked about, and not one that its function makes."""
-        function: object = call.function
+    def about(self, function: object) -> bool:
+        """Whether a call of this function is the one asked about, and not one that its function makes."""
         while function is not None:
             if function is self.function:
                 return True
@@ -264,7 +263,7 @@ def report(error: BaseException) -> Report:
     return found if isinstance(found, Report) else Report(outcome="failed")
 
 
-def wanted(call: Call) -> Recorder | None:
-    """The recorder that asked about this call, if any."""
+def wanted(function: object) -> Recorder | None:
+    """The recorder that asked about this call of the function, if any."""
     recorder = RECORDER.get()
-    return recorder if recorder is not None and recorder.about(call) else None
+    return recorder if recorder is not None and recorder.about(function) else None

@@ -13,12 +13,12 @@ from typing import TypeAlias, TypeVar
 
 from resilient_faces._core import workers
 from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Tell, Unanswered
-from resilient_faces._core.outcome import Call, Caught, Got
+from resilient_faces._core.outcome import Call, Caught, Got, name_of
 from resilient_faces._core.runtime import RUNTIME, in_event_loop
 from resilient_faces.errors import ResilienceWarning
 from resilient_faces.faults import Fault
 
-__all__ = ["run_async", "run_sync"]
+__all__ = ["Classify", "run_async", "run_sync", "warn_of_blocking"]
 
 T = TypeVar("T")
 Classify: TypeAlias = Callable[[BaseException], Fault]
@@ -52,7 +52,7 @@ def run_sync(flow: Flow[T], call: Call, classify: Classify) -> T:
                     if wary:
                         wary = False
                         if in_event_loop():
-                            _warn_of_blocking(call)
+                            warn_of_blocking(call.function)
                     RUNTIME.sleep(request)
             elif type(request) is CallOther:
                 try:
@@ -159,9 +159,9 @@ async def _ask_async(request: Ask) -> object:
 _warned: set[str] = set()
 
 
-def _warn_of_blocking(call: Call) -> None:
+def warn_of_blocking(function: object) -> None:
     """Once for each function: its sync guard sleeps inside a running event loop, which stops every other task."""
-    name = call.operation
+    name = name_of(function)
     if name in _warned:
         return
     _warned.add(name)
@@ -174,7 +174,7 @@ def _warn_of_blocking(call: Call) -> None:
 
 
 def _outside() -> int:
-    """The `stacklevel` of the nearest frame outside of this library, seen from `_warn_of_blocking`."""
+    """The `stacklevel` of the nearest frame outside of this library, seen from `warn_of_blocking`."""
     frame, level = sys._getframe(2), 2  # noqa: SLF001  # the cheap way to the caller's frame
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("resilient_faces."):
         frame, level = frame.f_back, level + 1

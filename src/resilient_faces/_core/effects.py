@@ -153,13 +153,20 @@ def tell(event: Event) -> Flow[None]:
 
 
 def innermost(call: Call) -> Flow[Outcome]:
-    """The end of every chain of flows: the attempt itself, or what the direct path's came to.
-
-    A policy that finds this to be its `inner` may spell it out instead of calling it: a generator less an attempt.
-    """
+    """The end of every chain of flows: the attempt itself, or what the direct path's came to."""
     outcome = call.first
     if outcome is None:
         outcome = yield ATTEMPT
+    else:
+        call.first = None
+    return outcome
+
+
+def handed(inner: Inner, call: Call) -> Flow[Outcome]:
+    """What the direct path's attempts came to, for the policies around them; `inner` if one of those asks again."""
+    outcome = call.first
+    if outcome is None:
+        outcome = yield from inner(call)
     else:
         call.first = None
     return outcome

@@ -34,14 +34,23 @@ def logger_of(policy: str) -> logging.Logger:
     return logger
 
 
+_running_loop: Callable[[], object] | None = None  # asyncio's own, once somebody has loaded asyncio
+
+
 def running_asyncio() -> bool:
     """Whether this thread is inside a running asyncio event loop; asyncio is not imported to find out."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001  # the one that never raises
+    global _running_loop  # noqa: PLW0603  # looked up once: the question is asked for every sleep
+    if _running_loop is None:
+        _running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # the one that never raises
+        if _running_loop is None:
+            return False
+    return _running_loop() is not None
 
 
 def in_event_loop() -> bool:
     """Whether this thread is inside a running event loop, asyncio's or trio's; neither is imported to find out."""
+    if _running_loop is not None and _running_loop() is None and "trio" not in sys.modules:
+        return False
     if running_asyncio():
         return True
     trio = sys.modules.get("trio")

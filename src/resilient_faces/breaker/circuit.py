@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Final
 
-from resilient_faces._core.direct import tell_news
+from resilient_faces._core.gates import tell_news
 from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass

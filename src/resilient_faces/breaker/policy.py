@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Hashable
 from types import FunctionType
 from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.context import event
-from resilient_faces._core.direct import tell_news, transition_event
-from resilient_faces._core.effects import ATTEMPT, Flow, Inner, Tell, Unanswered, ask, innermost
+from resilient_faces._core.effects import Flow, Inner, Tell, Unanswered, ask
+from resilient_faces._core.gates import OPEN, rejection, tell_news, transition_event
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
     Call,
-    Caught,
     Gate,
     Outcome,
     Permit,
@@ -33,7 +31,6 @@ from resilient_faces.breaker.store import BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import CircuitOpenError, DecorationError
-from resilient_faces.events import Event
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
 
 __all__ = ["Breaker", "circuit_breaker"]
@@ -204,6 +201,11 @@ class Breaker(Decorator[NoReturn]):
         return self.store is None
 
     @property
+    def steady(self) -> bool:
+        """Whether the direct path can count for this breaker by itself: no clock, no store, no look at results."""
+        return self.store is None and not self.timed and self.on_result is None
+
+    @property
     def timed(self) -> bool:
         """Whether a rule needs to know how long calls take."""
         return any(not math.isinf(one.slow_after) for one in self._family.settings.trips)
@@ -250,57 +252,51 @@ class Breaker(Decorator[NoReturn]):
 
     # -- the flow --------------------------------------------------------------------------------------------------
 
+    def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None:
+        """Count a failed call that was made under this permit."""
+        judge = self._judge
+        if judge.plain:
+            if fault.rule.failure:
+                circuit.settle(permit, _FAILURE, fault, slow)
+            elif permit.expires is not None:  # only a probe is missed if it does not come back
+                circuit.settle(permit, _NEUTRAL, fault, slow)
+        elif judge.trips(error, fault):
+            circuit.trip(permit, fault)
+        else:
+            circuit.settle(permit, judge.verdict(error, fault), fault, slow)
+
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         circuit = call.gate or self.circuit
         if self._sync is not None:
-            refused = yield from self._sync.before(circuit)
-            if refused is not None:
-                yield Tell(_rejection(circuit, refused, call))
-                return _open(circuit, refused)
-        permit = call.granted  # the direct path's, with its attempt
+            refusal = yield from self._sync.before(circuit)
+            if refusal is not None:
+                return (yield from _refuse(circuit, refusal.retry_after, call))
+        permit = call.take_granted()  # the direct path's, with its attempt
         took = 0.0
         if permit is not None:
-            call.granted = None
             took = call.took
         else:
             permit = circuit.generation
             if permit is None:
-                left = circuit.refusal()  # without a lock, as the direct path asks
+                left = circuit.refusal()  # without a lock
                 granted = Refused(left) if left else circuit.acquire()
                 if circuit.news:
                     yield from _tell(circuit)
                 if isinstance(granted, Refused):
-                    if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
-                        yield Tell(_rejection(circuit, granted, call))
-                    return _open(circuit, granted)
+                    return (yield from _refuse(circuit, granted.retry_after, call))
                 permit = granted
         timed = permit.slow_after != _NEVER
         began = RUNTIME.monotonic() if timed else 0.0
-        outcome: Outcome | None
         try:
-            if inner is not innermost:
-                outcome = yield from inner(call)
-            elif (outcome := call.first) is None:
-                outcome = yield ATTEMPT
-            else:
-                call.first = None
+            outcome = yield from inner(call)
         except BaseException:  # cancelled: neutral, the permit goes back
             circuit.settle(permit, _NEUTRAL)
             raise
         slow = timed and took + RUNTIME.monotonic() - began >= permit.slow_after
         fault = outcome.fault
-        judge = self._judge
-        if fault is not None and judge.plain:
-            if fault.rule.failure:
-                circuit.settle(permit, _FAILURE, fault, slow)
-            elif permit.expires is not None:  # only a probe is missed if it does not come back
-                circuit.settle(permit, _NEUTRAL, fault, slow)
-        elif fault is not None:
-            if judge.trips(outcome, fault):
-                circuit.trip(permit, fault)
-            else:
-                circuit.settle(permit, judge.verdict(outcome, fault), fault, slow)
-        elif judge.examines and (fault := judge.result(outcome)) is not None:
+        if fault is not None:
+            self.account(circuit, permit, None if isinstance(outcome, Returned) else outcome.error, fault, slow)
+        elif self._judge.examines and (fault := self._judge.result(outcome)) is not None:
             circuit.settle(permit, _FAILURE, fault, slow)
         elif slow or circuit.calm is not permit:
             circuit.settle(permit, _SUCCESS, None, slow)
@@ -341,11 +337,10 @@ class Breaker(Decorator[NoReturn]):
             circuit.settle(permit, Verdict.success, None, slow)
         elif isinstance(error, Exception):
             fault = (self.classify or classify)(error)
-            raised = Raised(error, fault)
-            if self._judge.trips(raised, fault):
+            if self._judge.trips(error, fault):
                 circuit.trip(permit, fault)
             else:
-                circuit.settle(permit, self._judge.verdict(raised, fault), fault, slow)
+                circuit.settle(permit, self._judge.verdict(error, fault), fault, slow)
         else:
             circuit.settle(permit, Verdict.neutral)
         tell_news(circuit)
@@ -362,26 +357,13 @@ _NEVER: Final = math.inf
 _SUCCESS: Final = Verdict.success
 _FAILURE: Final = Verdict.failure
 _NEUTRAL: Final = Verdict.neutral
-_OPEN: Final = Fault(Kind.rejected, "CircuitOpenError", Executed.no)
 
 
-def _open(circuit: Gate, refused: Refused) -> Raised:
-    outcome = Caught()
-    outcome.error = CircuitOpenError(circuit.name, refused.retry_after, circuit.last)
-    outcome.fault = _OPEN
-    return outcome
-
-
-def _rejection(circuit: Gate, refused: Refused, call: Call) -> Event:
-    return event(
-        "rejected",
-        policy="breaker",
-        status="open",
-        name=circuit.name,
-        operation=call.operation,
-        fault=_OPEN,
-        delay=refused.retry_after,
-    )
+def _refuse(circuit: Gate, retry_after: float, call: Call) -> Flow[Outcome]:
+    told = rejection(circuit, retry_after, call.function)
+    if told is not None:
+        yield Tell(told)
+    return Raised(CircuitOpenError(circuit.name, retry_after, circuit.last), OPEN)
 
 
 def _tell(circuit: Gate) -> Flow[None]:
@@ -408,24 +390,24 @@ class _Judge:
         self.examines = on_result is not None
         self.plain = failures is None and ignore is None and trip_on is None  # the kind of fault decides alone
 
-    def verdict(self, outcome: Outcome, fault: Fault) -> Verdict:
+    def verdict(self, error: Exception | None, fault: Fault) -> Verdict:
         """The verdict on a raised error; our own rejections and cancellations are never evidence."""
         kind = fault.kind
-        if kind is Kind.rejected or kind is Kind.cancelled or isinstance(outcome, Returned):
+        if kind is Kind.rejected or kind is Kind.cancelled or error is None:
             return Verdict.neutral
-        if self._ignore is not None and self._ignore(outcome.error, fault):
+        if self._ignore is not None and self._ignore(error, fault):
             return Verdict.neutral
         if self._failures is not None:
-            return Verdict.failure if self._failures(outcome.error, fault) else Verdict.neutral
+            return Verdict.failure if self._failures(error, fault) else Verdict.neutral
         return Verdict.failure if fault.rule.failure else Verdict.neutral
 
-    def trips(self, outcome: Outcome, fault: Fault) -> bool:
+    def trips(self, error: Exception | None, fault: Fault) -> bool:
         """Whether this error opens the circuit at once."""
         return (
             self._trip_on is not None
-            and not isinstance(outcome, Returned)
+            and error is not None
             and fault.kind is not Kind.rejected
-            and self._trip_on(outcome.error, fault)
+            and self._trip_on(error, fault)
         )
 
     def result(self, outcome: Outcome) -> Fault | None:

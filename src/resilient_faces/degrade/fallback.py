@@ -9,7 +9,7 @@ from typing import ClassVar, Final, Generic, NoReturn, TypeAlias, TypeVar
 from resilient_faces._core.context import LAST, RECORDER, LastOutcome, event, wanted
 from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
 from resilient_faces._core.options import Checks, checked_call, checked_names
-from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, qualname_of
+from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, name_of, qualname_of
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
@@ -103,13 +103,31 @@ class Fallback(Decorator[T], Generic[T]):
         """Whether this returned value is no answer."""
         return self.on_result is not None and bool(self.on_result(value))
 
+    def _speaks_for(self, error: Exception, fault: Fault) -> bool:
+        """Whether this error is one to answer for."""
+        if self._on is None:
+            return fault.rule.fallback  # cancelled ones have no fallback
+        return fault.kind is not Kind.cancelled and self._on(error, fault)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the answer is always the value, so that the direct path can give it by itself."""
+        return self.value is not UNSET and not self.by_error and not self.by_kind and self.on_result is None
+
+    def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
+        """Whether the value is the answer to this failure; if so, it is told."""
+        if not self._speaks_for(error, fault):
+            LAST.set(None)
+            return False
+        if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
+            RUNTIME.tell(_event(function, self.name, "fallback", fault))
+        _mark(function, self.name, fault)
+        return True
+
     def _concerned(self, outcome: Outcome) -> Fault | None:
         """The fault to answer for; None if the outcome stands."""
         if isinstance(outcome, Raised):
-            fault = outcome.fault
-            if self._on is None:
-                return fault if fault.rule.fallback else None  # cancelled ones have no fallback
-            return fault if fault.kind is not Kind.cancelled and self._on(outcome.error, fault) else None
+            return outcome.fault if self._speaks_for(outcome.error, outcome.fault) else None
         if self.on_result is None or isinstance(outcome, Degraded):
             return None
         found = self.on_result(outcome.value)
@@ -145,15 +163,17 @@ class Fallback(Decorator[T], Generic[T]):
                 return answer
             choice = answer.value
         if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
-            yield Tell(_event(call, self.name, "fallback", fault))
-        return _marked(call, choice, self.name, fault)
+            yield Tell(_event(call.function, self.name, "fallback", fault))
+        _mark(call.function, self.name, fault)
+        return Degraded(choice, self.name)
 
 
 def degraded(call: Call, value: object, source: str, policy: str, fault: Fault) -> Flow[Outcome]:
     """A degraded answer, made recognisable: in the outcome, in the report, in `last_outcome()` and in an event."""
     if RUNTIME.heard(logging.INFO, policy):
-        yield Tell(_event(call, source, policy, fault))
-    return _marked(call, value, source, fault)
+        yield Tell(_event(call.function, source, policy, fault))
+    _mark(call.function, source, fault)
+    return Degraded(value, source)
 
 
 def unanswered(outcome: Outcome) -> None:
@@ -162,24 +182,24 @@ def unanswered(outcome: Outcome) -> None:
         LAST.set(None)
 
 
-def _marked(call: Call, value: object, source: str, fault: Fault) -> Degraded:
-    LAST.set(LastOutcome(qualname_of(call.function), source, True, fault))
+def _mark(function: object, source: str, fault: Fault) -> None:
+    """Make the answer recognisable as degraded: in `last_outcome()`, and in the report if one is wanted."""
+    LAST.set(LastOutcome(qualname_of(function), source, True, fault))
     if RECORDER.get() is not None:
-        recorder = wanted(call)
+        recorder = wanted(function)
         if recorder is not None:
             recorder.source = source
             if not recorder.faults:
                 recorder.faults.append(fault)
-    return Degraded(value, source)
 
 
-def _event(call: Call, source: str, policy: str, fault: Fault) -> Event:
+def _event(function: object, source: str, policy: str, fault: Fault) -> Event:
     return event(
         "degraded",
         policy=policy,
         status="degraded",
         name=source,
-        operation=call.operation,
+        operation=name_of(function),
         fault=fault,
         outcome="degraded",
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from enum import Enum
 
-from resilient_faces._core.outcome import Call, Outcome, Returned
 from resilient_faces._core.runtime import RUNTIME
 
-__all__ = ["Strategies", "is_strategy", "reads_time"]
+__all__ = ["CallState", "Said", "Strategies", "call_state", "is_strategy", "reads_time"]
 
 
 def is_strategy(thing: object) -> bool:
@@ -62,29 +62,37 @@ def _reads_values(strategy: object) -> bool:
     return cls.__name__ not in _ERRORS_ONLY
 
 
+class Said(Enum):
+    """How strategies say that there is no further attempt."""
+
+    not_again = "retry"
+    enough = "stop"
+
+
 class _Future:
     """What strategies read of the last outcome."""
 
-    __slots__ = ("attempt_number", "held")
+    __slots__ = ("attempt_number", "error", "value")
 
-    held: Outcome  # filled by `_state_of`: `_core/outcome.py` says why
     attempt_number: int
+    error: Exception | None
+    value: object
 
     @property
     def failed(self) -> bool:
-        return not isinstance(self.held, Returned)
+        return self.error is not None
 
-    def exception(self) -> BaseException | None:
-        return None if isinstance(self.held, Returned) else self.held.error
+    def exception(self) -> Exception | None:
+        return self.error
 
     def result(self) -> object:
-        if isinstance(self.held, Returned):
-            return self.held.value
-        raise self.held.error
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
-class _State:
-    """What strategies read of a call: the members of tenacity's `RetryCallState`."""
+class CallState:
+    """What strategies read of a call: the members of tenacity's `RetryCallState`. One for a call, as there."""
 
     __slots__ = (
         "args",
@@ -94,7 +102,6 @@ class _State:
         "kwargs",
         "next_action",
         "outcome",
-        "outcome_timestamp",
         "retry_object",
         "start_time",
         "upcoming_sleep",
@@ -107,30 +114,30 @@ class _State:
     kwargs: dict[str, object]
     next_action: None
     outcome: _Future
-    outcome_timestamp: float
     retry_object: None
     start_time: float
     upcoming_sleep: float
 
     @property
+    def outcome_timestamp(self) -> float:
+        return RUNTIME.monotonic()  # strategies are asked right after the outcome; few of them read this
+
+    @property
     def seconds_since_start(self) -> float:
-        return self.outcome_timestamp - self.start_time
+        return RUNTIME.monotonic() - self.start_time
 
 
-def _state_of(call: Call, outcome: Outcome, number: int, began: float, waited: float) -> _State:
-    future = _Future()
-    future.held = outcome
-    future.attempt_number = number
-    state = _State()
-    state.fn = call.function
-    state.args = call.args
-    state.kwargs = call.kwargs
-    state.attempt_number = number
-    state.outcome = future
+def call_state(
+    function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object], began: float
+) -> CallState:
+    """The look-alike for one call."""
+    state = CallState()
+    state.fn = function
+    state.args = args
+    state.kwargs = kwargs
+    state.outcome = _Future()
     state.start_time = began
-    state.outcome_timestamp = RUNTIME.monotonic()
-    state.idle_for = waited
-    state.upcoming_sleep = 0.0
+    state.idle_for = 0.0
     state.next_action = None
     state.retry_object = None
     return state
@@ -139,38 +146,52 @@ def _state_of(call: Call, outcome: Outcome, number: int, began: float, waited: f
 class Strategies:
     """tenacity's strategies of one `Retry`, whichever were given."""
 
-    __slots__ = ("_retry", "_stop", "_wait", "judges_results", "waits")
+    __slots__ = ("_retry", "_stop", "_wait", "judges", "judges_results", "waits")
 
     def __init__(self, retry: object, stop: object, wait: object) -> None:
         self._retry = _asked(retry)
         self._stop = _asked(stop)
         self._wait = _asked(wait)
+        self.judges = retry is not None  # one of them says which outcomes are repeated
         self.judges_results = _reads_values(retry)  # a strategy may want a returned value repeated
         self.waits = wait is not None  # one of them says how long
 
-    def repeats(self, outcome: Outcome) -> bool:
-        """Whether the `retry` strategy wants this outcome repeated."""
-        return self._retry is not None and bool(self._retry(_state_of(_NOBODY, outcome, 1, RUNTIME.monotonic(), 0.0)))
+    def repeats(self, value: object) -> bool:
+        """Whether the `retry` strategy wants this returned value repeated."""
+        if self._retry is None:
+            return False
+        state = call_state(print, (), {}, RUNTIME.monotonic())
+        state.attempt_number = state.outcome.attempt_number = 1
+        state.upcoming_sleep = 0.0
+        state.outcome.error = None
+        state.outcome.value = value
+        return bool(self._retry(state))
 
     def decide(
-        self, call: Call, outcome: Outcome, number: int, began: float, waited: float, upcoming: float
-    ) -> tuple[bool | None, bool | None, float | None]:
-        """What the strategies say after attempt `number`: repeat?, stop?, seconds to wait; None where none was given.
+        self, state: CallState, number: int, error: Exception | None, value: object, upcoming: float
+    ) -> float | Said | None:
+        """What the strategies say after attempt `number`: seconds to wait, None if there is no `wait`, or no.
 
         They are asked in tenacity's order: `wait` before `stop`, so that stops can read `upcoming_sleep`.
         """
-        state = _state_of(call, outcome, number, began, waited)
+        future = state.outcome
+        future.error = error
+        future.value = value
+        future.attempt_number = state.attempt_number = number
         state.upcoming_sleep = upcoming
-        repeat = None if self._retry is None else bool(self._retry(state))
-        wait: float | None = None
-        if self._wait is not None and repeat is not False:
-            wait = float(self._wait(state))  # type: ignore[arg-type]
-            state.upcoming_sleep = wait
-        stop = None if self._stop is None else bool(self._stop(state))
-        return repeat, stop, wait
-
-
-_NOBODY = Call(print, (), {}, None, None, None)
+        seconds: float | None = None
+        try:
+            if self._retry is not None and not self._retry(state):
+                if self._stop is not None:
+                    self._stop(state)  # it may count how often it is asked
+                return Said.not_again
+            if self._wait is not None:
+                seconds = state.upcoming_sleep = float(self._wait(state))  # type: ignore[arg-type]
+            if self._stop is not None and self._stop(state):
+                return Said.enough
+            return seconds
+        finally:
+            future.error = future.value = None  # the error's traceback leads back here
 
 
 def _asked(strategy: object) -> Callable[[object], object] | None:

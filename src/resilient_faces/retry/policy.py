@@ -7,33 +7,34 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, final
+from typing import ClassVar, Final, NoReturn, TypeAlias, final
 
 from resilient_faces._core.context import (
     ATTEMPTS,
     DEADLINE,
     LAST,
     RECORDER,
-    Link,
     Report,
     attach,
     event,
     wanted,
 )
-from resilient_faces._core.effects import ATTEMPT, CallOther, Flow, Inner, Tell, Value, innermost
+from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
 from resilient_faces._core.options import Checks, checked_names
-from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
+from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned, name_of
+from resilient_faces._core.repeating import Notes
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator, is_async
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, Matcher, classify, matcher
-from resilient_faces.retry._tenacity import Strategies, is_strategy, reads_time
-from resilient_faces.retry.backoff import Backoff, Jitter, as_backoff, exponential, full
+from resilient_faces.retry._tenacity import CallState, Said, Strategies, call_state, is_strategy, reads_time
+from resilient_faces.retry.backoff import Backoff, Computed, Jitter, as_backoff, exponential, full
 
 __all__ = ["Attempted", "Retrier", "Retry", "Stop", "retries_off", "retryable", "stop_after"]
 
 _log: Final = logger_of("retry")
+_INFO: Final = logging.INFO
 
 
 @final
@@ -134,6 +135,7 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
         _check_match(checks, "on", on)
 
 
+_FULL: Final = full()
 _USUAL: Final = exponential(0.1)
 _SLOWER: Final = exponential(1.0)  # for throttling, as AWS's SDKs do: there the delay is what the other side needs
 
@@ -189,6 +191,7 @@ class Retry(Decorator[NoReturn]):
     _backoff: Backoff = field(init=False, repr=False, compare=False)
     _slower: Backoff = field(init=False, repr=False, compare=False)
     _rules: _Rules = field(init=False, repr=False, compare=False)
+    tops: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     answers: ClassVar[bool] = False
     role: ClassVar[str] = "retry"
@@ -240,6 +243,11 @@ class Retry(Decorator[NoReturn]):
         setattr_(self, "_backoff", backoff)
         setattr_(self, "_slower", _SLOWER if backoff is _USUAL else backoff)
         plain = self.on is None and self.never is None and not self.retriers and strategies is None
+        setattr_(
+            self,
+            "tops",
+            _tops(backoff, int(self.attempts) - 1) if plain and self.jitter == _FULL and self.attempts <= 32 else (),
+        )
         hooked = self.before_attempt is not None or self.after_attempt is not None
         if plain and not hooked and self.on_result is None:
             setattr_(self, "_rules", _PLAIN)
@@ -289,7 +297,7 @@ class Retry(Decorator[NoReturn]):
             return found
         strategies = self._rules.strategies
         if not found and strategies is not None and strategies.judges_results:
-            found = strategies.repeats(outcome)
+            found = strategies.repeats(outcome.value)
         return Fault(Kind.transient, "result", Executed.yes) if found else None
 
     def pause(self, attempt: int, fault: Fault, previous: float, chance: float) -> float | Stop:
@@ -325,9 +333,21 @@ class Retry(Decorator[NoReturn]):
             return Stop.not_idempotent
         return None
 
-    def _decide(self, state: _State, call: Call, fault: Fault, outcome: Outcome) -> float | Stop:
+    def _decide(
+        self,
+        notes: _State,
+        fault: Fault,
+        error: Exception | None,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        value: object,
+    ) -> float | Stop:
         """The rule of the general case: what is refused, retriers in order, strategies, options, switches."""
-        delay = self._delay(state, call, fault, outcome)
+        strategies = self._rules.strategies
+        if strategies is None:
+            delay = self._own_delay(notes, fault, error)
+        else:
+            delay = self._asked_delay(strategies, notes, fault, error, args, kwargs, value)
         switches = RUNTIME.retrying
         if switches is None or type(delay) is Stop:
             return delay
@@ -335,97 +355,216 @@ class Retry(Decorator[NoReturn]):
             return Stop.shutdown
         if not switches.on:
             return Stop.off
-        return Stop.attempts if len(state.faults) >= switches.attempts_cap else min(delay, switches.delay_cap)
+        return Stop.attempts if len(notes.faults) >= switches.attempts_cap else min(delay, switches.delay_cap)
 
-    def _delay(self, state: _State, call: Call, fault: Fault, outcome: Outcome) -> float | Stop:
-        error = None if isinstance(outcome, Returned) else outcome.error
+    def _own_delay(self, notes: _State, fault: Fault, error: Exception | None) -> float | Stop:
+        """What our own options say."""
+        own = len(notes.faults)
+        if self._rules.retriers:
+            claimed = self._claimed(notes, fault, error)
+            if claimed is not None:
+                return claimed
+            own -= sum(notes.counts)
+        previous = notes.delays[-1] if notes.delays else 0.0
+        return self.refused(fault, error) or self.pause(own, fault, previous, RUNTIME.random())
+
+    def _claimed(self, notes: _State, fault: Fault, error: Exception | None) -> float | Stop | None:
+        """What the first retrier says that matches; None if none does."""
         for index, (matches, retrier) in enumerate(self._rules.retriers):
             if fault.kind not in _NEVER and matches(error, fault):
-                state.counts[index] += 1
-                used = state.counts[index]
+                notes.counts[index] += 1
+                used = notes.counts[index]
                 if used >= retrier.attempts:
                     return Stop.attempts
                 backoff = as_backoff(retrier.backoff)
-                delay = retrier.jitter.spread(backoff.delay(used), state.previous, backoff, RUNTIME.random())
+                previous = notes.delays[-1] if notes.delays else 0.0
+                delay = retrier.jitter.spread(backoff.delay(used), previous, backoff, RUNTIME.random())
                 return delay if fault.retry_after is None else _hinted(delay, fault.retry_after, backoff.cap)
-        state.own += 1
-        strategies = self._rules.strategies
-        if strategies is None:
-            return self.refused(fault, error) or self.pause(state.own, fault, state.previous, RUNTIME.random())
-        ours: float | Stop
-        if not strategies.waits:
-            ours = self.pause(state.own, fault, state.previous, RUNTIME.random())
+        return None
+
+    def _asked_delay(
+        self,
+        strategies: Strategies,
+        notes: _State,
+        fault: Fault,
+        error: Exception | None,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        value: object,
+    ) -> float | Stop:
+        """What tenacity's strategies say, and our own options where there is none of them."""
+        own = len(notes.faults)
+        if self._rules.retriers:
+            claimed = self._claimed(notes, fault, error)
+            if claimed is not None:
+                return claimed
+            own -= sum(notes.counts)
+        delays = notes.delays
+        ours: float | Stop = 0.0
+        if own >= self.attempts:
+            ours = _ATTEMPTS_USED
+        elif not strategies.waits:
+            ours = self.pause(own, fault, delays[-1] if delays else 0.0, RUNTIME.random())
+        state = notes.asked
+        if state is None:
+            state = notes.asked = call_state(notes.function, args, kwargs, notes.began)
+        elif delays:
+            state.idle_for += delays[-1]
+        wait = strategies.decide(state, len(notes.faults), error, value, 0.0 if type(ours) is Stop else ours)
+        if not strategies.judges or fault.kind is _REJECTED or fault.kind is _CANCELLED:
+            refused = self.refused(fault, error)
+            if refused is not None:
+                return refused
+        if type(wait) is Said:
+            return Stop.strategy if wait is Said.enough else Stop.not_retryable
+        return ours if wait is None or ours is _ATTEMPTS_USED else wait  # type: ignore[return-value]  # it is seconds
+
+    # -- what a call meets, in this order, as a flow and on the direct path alike -----------------------------------
+
+    def opened(self, function: Callable[..., object], fault: Fault, began: float | None) -> _State | None:
+        """Notes on a call whose first attempt failed; None if such an error is simply passed on.
+
+        Args:
+            function: The guarded function.
+            fault: What the attempt came to.
+            began: Monotonic time of the call's start, if it was read.
+        """
+        rules = self._rules
+        if not fault.rule.retried and rules.plain and RECORDER.get() is None:
+            return None  # most errors that are not retried leave here
+        state = _State()
+        state.number = 1
+        state.function = function
+        state.outer = ATTEMPTS.get()
+        state.heard = True if RUNTIME.listeners else _log.isEnabledFor(_INFO)
+        state.began = RUNTIME.monotonic() if began is None else began
+        state.faults = []
+        state.delays = []
+        state.stop = None
+        state.asked = None
+        if rules.retriers:
+            state.counts = [0] * len(rules.retriers)
+        return state
+
+    def weighed(
+        self,
+        notes: _State,
+        fault: Fault,
+        error: Exception | None,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        value: object = None,
+    ) -> float | None:
+        """Seconds until the next attempt, which is noted; None if there is none.
+
+        Args:
+            notes: The call so far.
+            fault: What the attempt came to.
+            error: What it raised; None if it returned something that stands for a fault.
+            args: The call's arguments, for strategies that look at them.
+            kwargs: The call's keyword arguments.
+            value: What it returned.
+        """
+        faults = notes.faults
+        faults.append(fault)
+        delays = notes.delays
+        delay: float | Stop
+        rules = self._rules
+        if fault.simple and rules.plain and RUNTIME.retrying is None:
+            delay = self.pause(notes.number, fault, delays[-1] if delays else 0.0, RUNTIME.random())
+        elif rules.strategies is not None and not rules.retriers and RUNTIME.retrying is None:
+            delay = self._asked_delay(rules.strategies, notes, fault, error, args, kwargs, value)
         else:
-            ours = _ATTEMPTS_USED if state.own >= self.attempts else 0.0
-        upcoming = 0.0 if type(ours) is Stop else ours
-        repeat, stop, wait = strategies.decide(
-            call, outcome, len(state.faults), state.began, sum(state.delays), upcoming
-        )
-        refused = self.refused(fault, error) if repeat is None or fault.kind in _NEVER else None
-        if refused is not None or repeat is False:
-            return refused or Stop.not_retryable
-        if stop:
-            return Stop.strategy
-        return ours if wait is None or type(ours) is Stop else wait
+            delay = self._decide(notes, fault, error, args, kwargs, value)
+        if type(delay) is Stop:
+            notes.stop = delay
+            return None
+        until = DEADLINE.get()
+        if until is not None and RUNTIME.monotonic() + delay >= until:
+            notes.stop = Stop.deadline
+            return None
+        if not delays:
+            ATTEMPTS.set(notes)
+        delays.append(delay)
+        return delay
+
+    def waiting(self, notes: _State, delay: float) -> Event:
+        """What to tell before the wait."""
+        return notes.event("retry", "retrying", delay=delay)
+
+    def gave_up(self, notes: _State, error: Exception | None) -> Event | None:
+        """Leave the report on the error; what to tell."""
+        attempts = len(notes.faults)
+        delays = notes.delays[: attempts - 1]  # a wait that the end of the process cut short is none
+        stop = notes.stop or Stop.shutdown
+        notes.record(attempts, delays, stop.value)
+        elapsed = RUNTIME.monotonic() - notes.began
+        if error is not None and (attempts > 1 or stop is not Stop.attempts):
+            attach(
+                error,
+                Report(attempts, elapsed, tuple(notes.faults), tuple(delays), "failed", None, stop.value),
+            )
+        if attempts > 1 and RUNTIME.heard(logging.WARNING, "retry"):
+            return notes.event("gave_up", "failed", elapsed=elapsed, outcome="failed")
+        return None
+
+    def recovered(self, notes: _State, degraded: bool) -> Event | None:
+        """A later attempt succeeded; what to tell."""
+        if LAST.get() is not None and not degraded:
+            LAST.set(None)  # this call recovered: an earlier degraded answer is no longer the last outcome
+        if not notes.heard and RECORDER.get() is None:
+            return None
+        notes.record(len(notes.faults) + 1, notes.delays, "")
+        elapsed = RUNTIME.monotonic() - notes.began
+        how = "degraded" if degraded else "after_retry"
+        return notes.event("recovered", "succeeded", elapsed=elapsed, outcome=how)
+
+    # -- as a flow ---------------------------------------------------------------------------------------------------
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing of the user's runs between attempts, so that the direct path can repeat them by itself."""
+        return not self._rules.hooked and not self._rules.examines and self.before_sleep is None
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         rules = self._rules
         if rules.hooked:
             inner = functools.partial(self._with_hooks, inner, [0])
         began = RUNTIME.monotonic() if rules.clocked else None
-        outcome: Outcome | None
-        if inner is not innermost:
-            outcome = yield from inner(call)
-        elif (outcome := call.first) is None:
-            outcome = yield ATTEMPT
-        else:
-            call.first = None
-        fault = outcome.fault
-        if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
-            return outcome
-        if rules.plain and not fault.rule.retried and RECORDER.get() is None:
-            return outcome  # most errors that are not retried leave here
-        state = _failed_first(call, rules, began)
-        heard = bool(RUNTIME.listeners) or _log.isEnabledFor(logging.INFO)
+        notes: _State | None = None
         try:
             while True:
-                state.faults.append(fault)
-                if rules.plain and fault.rule.always and RUNTIME.retrying is None:
-                    delay = self.pause(state.number, fault, state.previous, RUNTIME.random())
-                else:
-                    delay = self._decide(state, call, fault, outcome)
-                if type(delay) is Stop or (
-                    (until := DEADLINE.get()) is not None and RUNTIME.monotonic() + delay >= until
-                ):
-                    yield from self._gave_up(state, call, delay if type(delay) is Stop else Stop.deadline, outcome)
+                outcome: Outcome = yield from inner(call)
+                fault = outcome.fault
+                if fault is None and rules.examines:
+                    fault = self.result_fault(outcome)
+                if fault is None:
+                    if notes is not None and (told := self.recovered(notes, isinstance(outcome, Degraded))) is not None:
+                        yield Tell(told)
                     return outcome
-                if self.before_sleep is not None:
-                    yield CallOther(self.before_sleep, (state.attempted(call, outcome, delay),))
-                if heard:
-                    yield Tell(state.event(call, "retry", "retrying", delay=delay))
-                if outcome.fault is None:
-                    yield from _discard(outcome, call)
-                yield delay
-                if RUNTIME.stopped:
-                    yield from self._gave_up(state, call, Stop.shutdown, outcome)
+                if notes is None and (notes := self.opened(call.function, fault, began)) is None:
+                    return outcome
+                error, value = (None, outcome.value) if isinstance(outcome, Returned) else (outcome.error, None)
+                delay = self.weighed(notes, fault, error, call.args, call.kwargs, value)
+                del error, value
+                if delay is not None:
+                    if self.before_sleep is not None:
+                        yield CallOther(self.before_sleep, (notes.attempted(call, outcome, delay),))
+                    if notes.heard:
+                        yield Tell(self.waiting(notes, delay))
+                    if outcome.fault is None:
+                        yield from _discard(outcome, call)
+                    yield delay
+                if delay is None or RUNTIME.stopped:
+                    told = self.gave_up(notes, None if isinstance(outcome, Returned) else outcome.error)
+                    if told is not None:
+                        yield Tell(told)
                     return outcome
                 del outcome  # the next attempt must not run with the last error's frames held here
-                state.delays.append(delay)
-                state.previous = delay
-                if state.number == 1:
-                    ATTEMPTS.set(state)
-                state.number += 1
-                outcome = (yield ATTEMPT) if inner is innermost else (yield from inner(call))
-                fault = outcome.fault
-                if fault is None and (not rules.examines or (fault := self.result_fault(outcome)) is None):
-                    if LAST.get() is not None and not isinstance(outcome, Degraded):
-                        LAST.set(None)  # this call recovered: an earlier degraded answer is no longer the last outcome
-                    if heard or RECORDER.get() is not None:
-                        yield from self._succeeded(state, call, outcome)
-                    return outcome
+                notes.number += 1
         finally:
-            if state.number > 1:
-                ATTEMPTS.set(state.outer)
+            if notes is not None and notes.delays:
+                ATTEMPTS.set(notes.outer)
 
     def _with_hooks(self, inner: Inner, made: list[int], call: Call) -> Flow[Outcome]:
         """An attempt with the hooks around it."""
@@ -440,24 +579,6 @@ class Retry(Decorator[NoReturn]):
             yield CallOther(self.after_attempt, (Attempted(call.operation, made[0], fault, error),))
         return outcome
 
-    def _gave_up(self, state: _State, call: Call, stop: Stop, outcome: Outcome) -> Flow[None]:
-        """Leave the report on the error and tell who listens."""
-        attempts = len(state.faults)
-        state.record(call, attempts, stop.value)
-        elapsed = RUNTIME.monotonic() - state.began
-        if not isinstance(outcome, Returned) and (attempts > 1 or stop is not Stop.attempts):
-            faults, delays = tuple(state.faults), tuple(state.delays)
-            attach(outcome.error, Report(attempts, elapsed, faults, delays, "failed", None, stop.value))
-        if attempts > 1 and RUNTIME.heard(logging.WARNING, "retry"):
-            yield Tell(state.event(call, "gave_up", "failed", elapsed=elapsed, outcome="failed"))
-
-    def _succeeded(self, state: _State, call: Call, outcome: Outcome) -> Flow[None]:
-        """A later attempt succeeded."""
-        state.record(call, len(state.faults) + 1, "")
-        elapsed = RUNTIME.monotonic() - state.began
-        how = "degraded" if isinstance(outcome, Degraded) else "after_retry"
-        yield Tell(state.event(call, "recovered", "succeeded", elapsed=elapsed, outcome=how))
-
 
 def _hinted(delay: float, hint: float, cap: float) -> float:
     """The server's hint is a floor, itself bounded by the cap."""
@@ -471,7 +592,6 @@ _NEVER: Final = (_REJECTED, _CANCELLED)
 
 
 _ATTEMPTS_USED: Final = Stop.attempts
-_NO_COUNTS: Final[list[int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,26 +611,22 @@ class _Rules:
 _PLAIN: Final = _Rules(None, None, (), None, plain=True, hooked=False, examines=False, clocked=False)
 
 
-class _State(Link):
-    """What one call has been through, from its first failure on; in the context it is the call's link.
+def _tops(backoff: Backoff, retries: int) -> tuple[float, ...]:
+    """The longest delays of a backoff whose delays depend on nothing but the number."""
+    if isinstance(backoff, Computed):
+        return ()  # the user's function may answer differently each time
+    return (0.0, *[backoff.delay(number) for number in range(1, retries + 1)])
 
-    It knows the function but not the call: a context outlives the call when a task is started inside.
-    """
 
-    __slots__ = ("began", "counts", "delays", "faults", "own", "previous")
+class _State(Notes):
+    """Notes on one call, in full."""
 
-    if TYPE_CHECKING:
+    __slots__ = ("asked", "began", "counts", "stop")
 
-        def __init__(self) -> None: ...
-    else:
-        __init__ = object.__init__  # filled by `_failed_first`: `_core/outcome.py` says why
-
+    asked: CallState | None  # what strategies of tenacity read
     began: float
-    faults: list[Fault]
-    delays: list[float]
-    previous: float
-    own: int  # failures that no retrier claimed
-    counts: list[int]  # failures that each retrier claimed
+    stop: Stop | None  # why there is no further attempt
+    counts: list[int]  # failures that each retrier claimed; only if there are retriers
 
     def attempted(self, call: Call, outcome: Outcome, delay: float) -> Attempted:
         """What a hook is told before the wait."""
@@ -519,7 +635,6 @@ class _State(Link):
 
     def event(
         self,
-        call: Call,
         type: EventType,
         status: str,
         delay: float | None = None,
@@ -531,7 +646,7 @@ class _State(Link):
             type,
             policy="retry",
             status=status,
-            operation=call.operation,
+            operation=name_of(self.function),
             fault=self.faults[-1] if outcome in ("", "failed") else None,
             attempt=len(self.faults) + (type == "recovered"),
             delay=delay,
@@ -540,29 +655,14 @@ class _State(Link):
             parent=None if self.outer is None else self.outer.number,
         )
 
-    def record(self, call: Call, attempts: int, stopped: str) -> None:
+    def record(self, attempts: int, delays: list[float], stopped: str) -> None:
         """Answer a wish for a report."""
-        recorder = wanted(call)
+        recorder = wanted(self.function)
         if recorder is not None:
             recorder.attempts += attempts - 1
             recorder.faults.extend(self.faults)
-            recorder.delays.extend(self.delays)
+            recorder.delays.extend(delays)
             recorder.stopped = stopped
-
-
-def _failed_first(call: Call, rules: _Rules, began: float | None) -> _State:
-    """The state of a call whose first attempt failed."""
-    state = _State()
-    state.number = 1
-    state.function = call.function
-    state.outer = ATTEMPTS.get()
-    state.began = RUNTIME.monotonic() if began is None else began
-    state.faults = []
-    state.delays = []
-    state.previous = 0.0
-    state.own = 0
-    state.counts = [0] * len(rules.retriers) if rules.retriers else _NO_COUNTS
-    return state
 
 
 def _discard(outcome: Outcome, call: Call) -> Flow[None]:

@@ -1,0 +1,494 @@
+"""What happens to a call that did not simply succeed: its policies' flows are carried out, or it is repeated in a loop.
+
+Most guards are a retry with at most one circuit inside it, and perhaps policies around it that answer. For them the
+two loops here do what the flows of retry and breaker do, in the same order; the law *direct path equals flow* compares
+results, events, counters and delays of both. The decisions are methods of the policies and exist once, but for one
+line: `top * chance`, the delay of a retry with full jitter after a fault that needs no second look. With it spelt out,
+and neither generators nor outcomes, a retried call costs little more than half
+(docs/explanation/execution-model.md has the figures).
+
+Whoever holds an error drops it before leaving: the error's traceback holds the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from resilient_faces._core.context import ATTEMPTS, DEADLINE, Link
+from resilient_faces._core.drivers import run_async, run_sync, warn_of_blocking
+from resilient_faces._core.effects import Flow, Inner
+from resilient_faces._core.gates import OPEN, rejection, tell_news
+from resilient_faces._core.outcome import (
+    Call,
+    Caught,
+    Gate,
+    Outcome,
+    Permit,
+    Refused,
+    Returned,
+    Verdict,
+    begin,
+)
+from resilient_faces._core.runtime import RUNTIME, in_event_loop
+from resilient_faces.errors import CircuitOpenError
+from resilient_faces.events import Event
+from resilient_faces.faults import Classification, Fault
+
+__all__ = [
+    "Accounts",
+    "Answers",
+    "Notes",
+    "Repeats",
+    "Segment",
+    "examined_async",
+    "examined_sync",
+    "flow_async",
+    "flow_sync",
+    "repeat_async",
+    "repeat_sync",
+]
+
+Args = tuple[object, ...]
+Kwargs = dict[str, object]
+
+
+class Notes(Link):
+    """What a retry remembers of one call, from its first failure on; in the context it is the call's link.
+
+    It knows the function but not the call: a context outlives the call when a task is started inside.
+
+    Attributes:
+        delays: Seconds waited so far.
+        faults: What the attempts came to so far.
+        heard: Somebody listens, so events are worth building.
+    """
+
+    __slots__ = ("delays", "faults", "heard")
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:
+        __init__ = object.__init__  # filled by whoever makes it: `_core/outcome.py` says why
+
+    delays: list[float]
+    faults: list[Fault]
+    heard: bool
+
+
+class Repeats(Protocol):
+    """The decisions of a retry, in the order in which a call meets them.
+
+    Attributes:
+        tops: At each retry's number (from 1; nothing is at 0) the longest delay before it, if all there is to deciding
+            after a simple fault is a draw below that; else empty.
+    """
+
+    tops: tuple[float, ...]
+
+    def opened(self, function: Callable[..., object], fault: Fault, began: float | None) -> Notes | None:
+        """Notes on a call whose first attempt failed; None if such an error is simply passed on."""
+
+    def weighed(
+        self, notes: Notes, fault: Fault, error: Exception | None, args: Args, kwargs: Kwargs, value: object = None
+    ) -> float | None:
+        """Seconds until the next attempt, which is noted; None if there is none."""
+
+    def waiting(self, notes: Notes, delay: float) -> Event:
+        """What to tell before the wait."""
+
+    def gave_up(self, notes: Notes, error: Exception | None) -> Event | None:
+        """No further attempt is made; what to tell."""
+
+    def recovered(self, notes: Notes, degraded: bool) -> Event | None:
+        """A later attempt succeeded; what to tell."""
+
+
+class Accounts(Protocol):
+    """How a breaker counts a failure of a permitted call."""
+
+    def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None: ...
+
+
+class Answers(Protocol):
+    """A policy that answers with one value where it answers at all."""
+
+    @property
+    def value(self) -> object: ...
+
+    def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
+        """Whether `value` is the answer to this failure; if so, it is told."""
+
+
+class Segment:
+    """What the functions of one guard share between two joints: the chain of flows and what the direct path needs.
+
+    Attributes:
+        chain: The policies' flows, each with the next inside; None until a call first needs it, which most guarded
+            functions seldom do.
+        classify: The classification that all policies of the segment read.
+        examine: True for a returned value that some policy wants to look at; None if no policy looks at values.
+        answered: A policy outside the circuit may turn a rejection into an answer.
+        quiet: Calls that simply succeed may pass all policies by.
+        repeats: The retry, if calls of the segment can be repeated without flows.
+        accounts: The breaker inside that retry, if there is one.
+        beyond: There are policies around that retry; their flows are given what it came to.
+        answers: The only one of those, if it needs no flow.
+        carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
+        carry_async: The same in a task.
+    """
+
+    __slots__ = (
+        "accounts",
+        "answered",
+        "answers",
+        "beyond",
+        "carry_async",
+        "carry_sync",
+        "chain",
+        "classify",
+        "examine",
+        "quiet",
+        "repeats",
+    )
+
+    def __init__(
+        self,
+        classify: Classification,
+        examine: Callable[[object], bool] | None,
+        answered: bool,
+        quiet: bool,
+    ) -> None:
+        self.chain: Inner | None = None
+        self.classify = classify
+        self.examine = examine
+        self.answered = answered
+        self.quiet = quiet
+        self.repeats: Repeats | None = None
+        self.accounts: Accounts | None = None
+        self.answers: Answers | None = None
+        self.beyond = False
+        self.carry_sync = flow_sync
+        self.carry_async = flow_async
+
+    def repeat(self, retry: Repeats, breaker: Accounts | None, beyond: bool, answers: Answers | None) -> None:
+        """Let calls be repeated without flows."""
+        self.repeats, self.accounts, self.beyond, self.answers = retry, breaker, beyond, answers
+        self.carry_sync, self.carry_async = repeat_sync, repeat_async
+
+    def link(self) -> Inner:
+        """Make the chain."""
+        raise NotImplementedError
+
+    def start(self, call: Call) -> Flow[Outcome]:
+        """The chain's flow for one call."""
+        chain = self.chain
+        if chain is None:
+            chain = self.chain = self.link()
+        return chain(call)
+
+
+def flow_sync(
+    segment: Segment,
+    function: Callable[..., object],
+    args: Args,
+    kwargs: Kwargs,
+    failure: list[Exception],
+    permit: Permit | None,
+    circuit: Gate | None,
+    took: float = 0.0,
+) -> object:
+    """What the flows come to of a call whose first attempt raised `failure`, or was not made yet if that is empty."""
+    call = begin(function, args, kwargs, None, permit, circuit)
+    call.took = took
+    if failure:
+        call.first = _caught(failure[0], segment.classify(failure.pop()))
+    outcome = run_sync(segment.start(call), call, segment.classify)
+    if isinstance(outcome, Returned):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        del outcome, call
+
+
+async def flow_async(
+    segment: Segment,
+    function: Callable[..., Awaitable[object]],
+    args: Args,
+    kwargs: Kwargs,
+    failure: list[Exception],
+    permit: Permit | None,
+    circuit: Gate | None,
+    took: float = 0.0,
+) -> object:
+    """As `flow_sync`, in a task."""
+    call = begin(function, args, kwargs, None, permit, circuit)
+    call.took = took
+    if failure:
+        call.first = _caught(failure[0], segment.classify(failure.pop()))
+    outcome = await run_async(segment.start(call), call, segment.classify)
+    if isinstance(outcome, Returned):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        del outcome, call
+
+
+def examined_sync(segment: Segment, call: Call, value: object) -> object:
+    """As `flow_sync`, of a call whose first attempt returned a value that some policy wants to look at."""
+    call.first = Returned(value)
+    outcome = run_sync(segment.start(call), call, segment.classify)
+    if isinstance(outcome, Returned):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        del outcome, call
+
+
+async def examined_async(segment: Segment, call: Call, value: object) -> object:
+    """As `examined_sync`, in a task."""
+    call.first = Returned(value)
+    outcome = await run_async(segment.start(call), call, segment.classify)
+    if isinstance(outcome, Returned):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        del outcome, call
+
+
+def repeat_sync(
+    segment: Segment,
+    function: Callable[..., object],
+    args: Args,
+    kwargs: Kwargs,
+    failure: list[Exception],
+    permit: Permit | None,
+    circuit: Gate | None,
+    took: float = 0.0,
+) -> object:
+    """What a call comes to by being repeated. Its first attempt raised `failure`, or is still to come."""
+    classify = segment.classify
+    known = classify.known
+    error: Exception | None
+    fault: Fault | None
+    if failure:
+        error = failure.pop()
+        fault = known.get(type(error)) or classify(error)
+    else:
+        error = fault = None
+    retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
+    breaker = segment.accounts
+    tops = retry.tops if DEADLINE.get() is None else ()
+    notes: Notes | None = None
+    number = 1
+    delay: float | None
+    try:
+        try:
+            while True:
+                if fault is None:  # an attempt
+                    if breaker is not None and circuit is not None and (permit := circuit.generation) is None:
+                        permit, error, fault = _admitted(circuit, function)
+                    if fault is None:
+                        try:
+                            value = function(*args, **kwargs)
+                        except Exception as caught:
+                            error = caught
+                            fault = known.get(type(caught)) or classify(caught)
+                        except BaseException:  # interrupted: neutral, the permit goes back
+                            if breaker is not None and circuit is not None and permit is not None:
+                                circuit.settle(permit, _NEUTRAL)
+                            raise
+                        else:
+                            if breaker is not None and circuit is not None and permit is not None:
+                                _succeeded(circuit, permit)
+                            if notes is not None and (told := retry.recovered(notes, False)) is not None:
+                                RUNTIME.tell(told)
+                            return value
+                if breaker is not None and circuit is not None and permit is not None:
+                    breaker.account(circuit, permit, error, fault, False)
+                    if circuit.news:
+                        tell_news(circuit)
+                if notes is None and (notes := retry.opened(function, fault, None)) is None:
+                    break
+                if fault.simple and number < len(tops) and RUNTIME.retrying is None:
+                    delay = tops[number] * RUNTIME.random()
+                    notes.faults.append(fault)
+                    notes.delays.append(delay)
+                    if number == 1:
+                        ATTEMPTS.set(notes)
+                else:
+                    delay = retry.weighed(notes, fault, error, args, kwargs)
+                    if delay is None:
+                        break
+                if notes.heard:
+                    RUNTIME.tell(retry.waiting(notes, delay))
+                if delay > 0.0:
+                    if number == 1 and in_event_loop():
+                        warn_of_blocking(function)
+                    RUNTIME.sleep(delay)
+                if RUNTIME.stopped:
+                    break
+                number += 1
+                notes.number = number
+                error = fault = None  # the next attempt must not run with the last error's frames held here
+            if notes is not None and (told := retry.gave_up(notes, error)) is not None:
+                RUNTIME.tell(told)
+        finally:
+            if notes is not None and notes.delays:
+                ATTEMPTS.set(notes.outer)
+        if not segment.beyond:
+            raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
+        if segment.answers is not None:
+            if segment.answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
+                return segment.answers.value
+            raise error  # type: ignore[misc]
+        call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
+    finally:
+        error = None
+    outcome = run_sync(segment.start(call), call, classify)
+    if isinstance(outcome, Returned):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        del outcome, call
+
+
+async def repeat_async(
+    segment: Segment,
+    function: Callable[..., Awaitable[object]],
+    args: Args,
+    kwargs: Kwargs,
+    failure: list[Exception],
+    permit: Permit | None,
+    circuit: Gate | None,
+    took: float = 0.0,
+) -> object:
+    """As `repeat_sync`, in a task: attempts are awaited, waits are cancellable."""
+    classify = segment.classify
+    known = classify.known
+    error: Exception | None
+    fault: Fault | None
+    if failure:
+        error = failure.pop()
+        fault = known.get(type(error)) or classify(error)
+    else:
+        error = fault = None
+    retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
+    breaker = segment.accounts
+    tops = retry.tops if DEADLINE.get() is None else ()
+    notes: Notes | None = None
+    number = 1
+    delay: float | None
+    try:
+        try:
+            while True:
+                if fault is None:  # an attempt
+                    if breaker is not None and circuit is not None and (permit := circuit.generation) is None:
+                        permit, error, fault = _admitted(circuit, function)
+                    if fault is None:
+                        try:
+                            value = await function(*args, **kwargs)
+                        except Exception as caught:
+                            error = caught
+                            fault = known.get(type(caught)) or classify(caught)
+                        except BaseException:  # cancelled: neutral, the permit goes back
+                            if breaker is not None and circuit is not None and permit is not None:
+                                circuit.settle(permit, _NEUTRAL)
+                            raise
+                        else:
+                            if breaker is not None and circuit is not None and permit is not None:
+                                _succeeded(circuit, permit)
+                            if notes is not None and (told := retry.recovered(notes, False)) is not None:
+                                RUNTIME.tell(told)
+                            return value
+                if breaker is not None and circuit is not None and permit is not None:
+                    breaker.account(circuit, permit, error, fault, False)
+                    if circuit.news:
+                        tell_news(circuit)
+                if notes is None and (notes := retry.opened(function, fault, None)) is None:
+                    break
+                if fault.simple and number < len(tops) and RUNTIME.retrying is None:
+                    delay = tops[number] * RUNTIME.random()
+                    notes.faults.append(fault)
+                    notes.delays.append(delay)
+                    if number == 1:
+                        ATTEMPTS.set(notes)
+                else:
+                    delay = retry.weighed(notes, fault, error, args, kwargs)
+                    if delay is None:
+                        break
+                if notes.heard:
+                    RUNTIME.tell(retry.waiting(notes, delay))
+                await RUNTIME.asleep(delay)
+                if RUNTIME.stopped:
+                    break
+                number += 1
+                notes.number = number
+                error = fault = None  # the next attempt must not run with the last error's frames held here
+            if notes is not None and (told := retry.gave_up(notes, error)) is not None:
+                RUNTIME.tell(told)
+        finally:
+            if notes is not None and notes.delays:
+                ATTEMPTS.set(notes.outer)
+        if not segment.beyond:
+            raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
+        if segment.answers is not None:
+            if segment.answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
+                return segment.answers.value
+            raise error  # type: ignore[misc]
+        call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
+    finally:
+        error = None
+    outcome = await run_async(segment.start(call), call, classify)
+    if isinstance(outcome, Returned):
+        return outcome.value
+    try:
+        raise outcome.error
+    finally:
+        del outcome, call
+
+
+def _caught(error: Exception | None, fault: Fault | None) -> Outcome:
+    """A failure as an outcome, which flows go by."""
+    assert error is not None
+    assert fault is not None
+    outcome = Caught()
+    outcome.error = error
+    outcome.fault = fault
+    return outcome
+
+
+def _admitted(circuit: Gate, function: Callable[..., object]) -> tuple[Permit | None, Exception | None, Fault | None]:
+    """Leave to make an attempt while the circuit does not let everybody through, or what the refusal comes to."""
+    left = circuit.refusal()  # without a lock
+    if not left:
+        granted = circuit.acquire()
+        if circuit.news:
+            tell_news(circuit)
+        if not isinstance(granted, Refused):
+            return granted, None, None
+        left = granted.retry_after
+    told = rejection(circuit, left, function)
+    if told is not None:
+        RUNTIME.tell(told)
+    return None, CircuitOpenError(circuit.name, left, circuit.last), OPEN
+
+
+def _succeeded(circuit: Gate, permit: Permit) -> None:
+    """Count a success."""
+    if circuit.calm is not permit:
+        circuit.settle(permit, _SUCCESS)
+        if circuit.news:
+            tell_news(circuit)
+    elif permit.note is not None:
+        permit.note(True)
+
+
+_SUCCESS: Final = Verdict.success
+_NEUTRAL: Final = Verdict.neutral
