@@ -595,16 +595,16 @@ class _SegmentLayer(Segment):
     ) -> None:
         self.policies = policies
         self.within = within
-        answered, quiet = False, True
+        answered, quiet, inside = False, True, False
+        looking: list[Callable[[object], bool]] = []
         for policy in policies:
             quiet = quiet and _quiet(policy)
-        for policy in policies:
-            if _has_circuit(policy):
-                break
-            answered = answered or _answers(policy)
-        examine = _examiner(policies)
-        super().__init__(classification or classify, examine, answered, quiet)
-        if quiet and examine is None:
+            inside = inside or _has_circuit(policy)
+            answered = answered or (not inside and _answers(policy))
+            if getattr(policy, "looks_at_results", False):
+                looking.append(policy.examine)  # type: ignore[attr-defined]
+        super().__init__(classification or classify, _examiner(looking), answered, quiet)
+        if quiet and not looking:
             self._let_repeat()
 
     def _let_repeat(self) -> None:
@@ -624,7 +624,7 @@ class _SegmentLayer(Segment):
         chain: Inner = innermost
         for policy in reversed(self.policies):
             chain = functools.partial(policy.flow, chain)
-            if self.repeats is not None and hasattr(policy, "weighed"):
+            if policy is self.repeats:  # type: ignore[comparison-overlap]  # a retry is both
                 chain = functools.partial(handed, chain)
         return chain
 
@@ -645,9 +645,8 @@ class _SegmentLayer(Segment):
         return f"{names}: {how}"
 
 
-def _examiner(policies: tuple[Policy, ...]) -> Callable[[object], bool] | None:
+def _examiner(looking: list[Callable[[object], bool]]) -> Callable[[object], bool] | None:
     """True for a returned value that some policy takes for a fault; None if nobody looks."""
-    looking = [policy.examine for policy in policies if getattr(policy, "looks_at_results", False)]  # type: ignore[attr-defined]
     if not looking:
         return None
     return looking[0] if len(looking) == 1 else lambda value: any(look(value) for look in looking)
@@ -789,6 +788,11 @@ def _guarded_again(guarding: Guard[object], target: Target) -> Value:
 # -- orders worth a second look ------------------------------------------------------------------------------------
 
 
+def _certainly(policies: Sequence[Policy]) -> bool:
+    """Their roles say it all."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRule:
     """One questionable order of policies.
@@ -796,26 +800,33 @@ class OrderRule:
     Attributes:
         id: Stable, for silencing and for dashboards.
         says: What happens in this order, and what to do.
-        broken: True for policies, outermost first, in this order.
-        about: Roles without which the rule is not worth a look.
+        possible: Whether policies with these roles, outermost first, can break it; asked once for each row of roles.
+        broken: Whether these policies, which can, do.
     """
 
     id: str
     says: str
-    broken: Callable[[Sequence[Policy]], bool]
-    about: frozenset[str]
+    possible: Callable[[Sequence[str]], bool]
+    broken: Callable[[Sequence[Policy]], bool] = _certainly
 
 
 def _roles(policies: Sequence[Policy]) -> list[str]:
     return [getattr(policy, "role", "") for policy in policies]
 
 
-def _before(outer: str, inner: str) -> Callable[[Sequence[Policy]], bool]:
-    def broken(policies: Sequence[Policy]) -> bool:
-        roles = _roles(policies)
+def _before(outer: str, inner: str) -> Callable[[Sequence[str]], bool]:
+    def possible(roles: Sequence[str]) -> bool:
         return outer in roles and inner in roles[roles.index(outer) + 1 :]
 
-    return broken
+    return possible
+
+
+def _together(*wanted: str) -> Callable[[Sequence[str]], bool]:
+    return lambda roles: set(wanted) <= set(roles)
+
+
+def _something_inside_retry(roles: Sequence[str]) -> bool:
+    return "retry" in roles and roles.index("retry") + 1 < len(roles)
 
 
 def _answering_inside_retry(policies: Sequence[Policy]) -> bool:
@@ -854,56 +865,58 @@ RULES: Final = (
         "a breaker outside a retry sees one failure for all attempts together and does not stop them half-way; "
         "name the retry first: guard(retry(...), circuit_breaker(...)).",
         _before("breaker", "retry"),
-        frozenset({"breaker", "retry"}),
     ),
     OrderRule(
         "RF002",
         "a fallback inside a retry answers before the retry sees the error, so nothing is ever retried; "
         "name the fallback first.",
+        _something_inside_retry,
         _answering_inside_retry,
-        frozenset({"retry"}),
     ),
     OrderRule(
         "RF003",
         "attempts x timeout is longer than the deadline around them, so the last attempts never get their time; "
         "make fewer attempts, shorter timeouts or a longer deadline.",
+        _together("retry", "timeout"),
         _attempts_outlast_deadline,
-        frozenset({"retry", "timeout"}),
     ),
     OrderRule(
         "RF004",
         "a retry on every Exception repeats answers of the business, such as a declined card or a missing row; "
         "leave `on` out, or name what may pass.",
+        _together("retry"),
         _wildcard,
-        frozenset({"retry"}),
     ),
     OrderRule(
         "RF005",
         "two retries multiply: the inner one makes all its attempts for each attempt of the outer; keep one.",
         _before("retry", "retry"),
-        frozenset({"retry"}),
     ),
     OrderRule(
         "RF006",
         "a retry inside a bulkhead holds its place while it waits; name the retry first.",
         _before("bulkhead", "retry"),
-        frozenset({"bulkhead", "retry"}),
     ),
     OrderRule(
         "RF007",
         "a limiter outside a retry paces first attempts only, and every further one goes unpaced; "
         "name the retry first.",
         _before("limiter", "retry"),
-        frozenset({"limiter", "retry"}),
     ),
 )
 """The questionable orders, as data: `guard` warns of them, and `docs/reference/rules.md` is made from them."""
 
 
+@functools.lru_cache(maxsize=256)
+def _worth_a_look(roles: tuple[str, ...]) -> tuple[OrderRule, ...]:
+    """The rules that policies with these roles might break."""
+    return tuple(rule for rule in RULES if rule.possible(roles))
+
+
 def broken_rules(policies: Sequence[Policy]) -> list[OrderRule]:
     """The rules that this order of policies breaks."""
-    roles = {getattr(policy, "role", "") for policy in policies}
-    return [rule for rule in RULES if rule.about <= roles and rule.broken(policies)]
+    suspects = _worth_a_look(tuple([getattr(policy, "role", "") for policy in policies]))
+    return [rule for rule in suspects if rule.broken(policies)] if suspects else []
 
 
 def _described(policy: Policy) -> str:

@@ -122,6 +122,7 @@ class Fault:
         retry_after: Seconds that the other side asked to wait, if it did.
         rule: What follows from the kind; looked up once, because hashing an enum member is slow.
         simple: It is repeated after the usual delay with no further question.
+        final: It is never repeated, whatever a policy's options say.
     """
 
     kind: Kind
@@ -130,12 +131,14 @@ class Fault:
     retry_after: float | None = None
     rule: Rule = field(init=False, repr=False, compare=False)
     simple: bool = field(init=False, repr=False, compare=False)
+    final: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         rule = _RULES[self.kind]
         object.__setattr__(self, "rule", rule)
         usual = rule.retried and not rule.needs_idempotence and self.kind is not Kind.throttled
         object.__setattr__(self, "simple", usual and self.retry_after is None)
+        object.__setattr__(self, "final", self.kind is Kind.rejected or self.kind is Kind.cancelled)
 
 
 class Classifier(Protocol):

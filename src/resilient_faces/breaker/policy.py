@@ -144,29 +144,32 @@ class Breaker(Decorator[NoReturn]):
 
     def _check(self) -> None:
         checks = Checks("Breaker")
-        checks.that(
-            self.name is None or (isinstance(self.name, str) and self.name != ""),
-            "name",
-            "a name, or None for a circuit of its own",
-            self.name,
-            'Mind the brackets: @circuit_breaker("db").' if callable(self.name) else "",
-        )
+        if self.name is not None and not (isinstance(self.name, str) and self.name):
+            cure = 'Mind the brackets: @circuit_breaker("db").' if callable(self.name) else ""
+            checks.that(False, "name", "a name, or None for a circuit of its own", self.name, cure)
         trips = self.trips if isinstance(self.trips, tuple) else (self.trips,)
+        good = len(trips) > 0
+        for one in trips:
+            good = good and hasattr(one, "statistic") and not isinstance(one, type)
         checks.that(
-            len(trips) > 0 and all(hasattr(one, "statistic") and not isinstance(one, type) for one in trips),
+            good,
             "trips",
             "one or more rules such as consecutive(5) or failure_rate(0.5, calls=100)",
             self.trips,
         )
         checks.seconds("recovery_timeout", self.recovery_timeout)
         checks.number("growth", self.growth, 1.0, cure="1 keeps the open time fixed.")
-        if checks.seconds("max_recovery_timeout", self.max_recovery_timeout) and self.growth > 1.0:
-            checks.that(
-                self.max_recovery_timeout >= self.recovery_timeout,
-                "max_recovery_timeout",
-                f"recovery_timeout ({self.recovery_timeout!r}) or more",
-                self.max_recovery_timeout,
-            )
+        longest = self.max_recovery_timeout
+        if checks.seconds("max_recovery_timeout", longest) and longest < self.recovery_timeout and self.growth > 1.0:
+            checks.that(False, "max_recovery_timeout", f"recovery_timeout ({self.recovery_timeout!r}) or more", longest)
+        for option, usual in _RARE:
+            if getattr(self, option) is not usual:
+                self._check_rare(checks)
+                break
+        checks.done()
+
+    def _check_rare(self, checks: Checks) -> None:
+        """The options that few breakers set: looking at each of them would be most of what making a breaker takes."""
         good = checks.whole("probes", self.probes, 1)
         if self.successes is not None and checks.whole("successes", self.successes, 1) and good:
             checks.that(self.successes <= self.probes, "successes", f"at most probes ({self.probes})", self.successes)
@@ -191,7 +194,6 @@ class Breaker(Decorator[NoReturn]):
                     checks.that(False, option, "exception classes, kinds of fault or predicates", getattr(self, option))
         checks.that(self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store)
         checks.that(self.store is None or self.name is not None, "name", "given if the circuit is shared", self.name)
-        checks.done()
 
     # -- for the direct path ---------------------------------------------------------------------------------------
 
@@ -432,6 +434,14 @@ _OTHERS: Final = (
     ("refresh", 1.0),
     ("store_timeout", 0.2),
     ("classify", None),
+)
+_RARE: Final = (
+    *_OTHERS,
+    ("open_for", None),
+    ("probes", 1),
+    ("successes", None),
+    ("probe_lease", 60.0),
+    ("initial", "closed"),
 )
 _shared: Final[dict[tuple[object, ...], Settings]] = {}
 

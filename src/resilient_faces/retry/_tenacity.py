@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import Enum
+from typing import ClassVar
 
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.retry._stop import Stop
 
-__all__ = ["CallState", "Said", "Strategies", "call_state", "is_strategy", "reads_time"]
+__all__ = ["CallState", "Strategies", "call_state", "is_strategy", "reads_time"]
 
 
 def is_strategy(thing: object) -> bool:
@@ -62,25 +63,15 @@ def _reads_values(strategy: object) -> bool:
     return cls.__name__ not in _ERRORS_ONLY
 
 
-class Said(Enum):
-    """How strategies say that there is no further attempt."""
-
-    not_again = "retry"
-    enough = "stop"
-
-
 class _Future:
     """What strategies read of the last outcome."""
 
-    __slots__ = ("attempt_number", "error", "value")
+    __slots__ = ("attempt_number", "error", "failed", "value")
 
     attempt_number: int
     error: Exception | None
+    failed: bool
     value: object
-
-    @property
-    def failed(self) -> bool:
-        return self.error is not None
 
     def exception(self) -> Exception | None:
         return self.error
@@ -100,9 +91,7 @@ class CallState:
         "fn",
         "idle_for",
         "kwargs",
-        "next_action",
         "outcome",
-        "retry_object",
         "start_time",
         "upcoming_sleep",
     )
@@ -112,9 +101,9 @@ class CallState:
     fn: Callable[..., object]
     idle_for: float
     kwargs: dict[str, object]
-    next_action: None
+    next_action: ClassVar[None] = None
     outcome: _Future
-    retry_object: None
+    retry_object: ClassVar[None] = None
     start_time: float
     upcoming_sleep: float
 
@@ -136,10 +125,9 @@ def call_state(
     state.args = args
     state.kwargs = kwargs
     state.outcome = _Future()
+    state.outcome.value = None
     state.start_time = began
     state.idle_for = 0.0
-    state.next_action = None
-    state.retry_object = None
     return state
 
 
@@ -164,19 +152,22 @@ class Strategies:
         state.attempt_number = state.outcome.attempt_number = 1
         state.upcoming_sleep = 0.0
         state.outcome.error = None
+        state.outcome.failed = False
         state.outcome.value = value
         return bool(self._retry(state))
 
     def decide(
         self, state: CallState, number: int, error: Exception | None, value: object, upcoming: float
-    ) -> float | Said | None:
-        """What the strategies say after attempt `number`: seconds to wait, None if there is no `wait`, or no.
+    ) -> float | Stop | None:
+        """What the strategies say after attempt `number`: seconds to wait, None if there is no `wait`, or why not.
 
         They are asked in tenacity's order: `wait` before `stop`, so that stops can read `upcoming_sleep`.
         """
         future = state.outcome
         future.error = error
-        future.value = value
+        future.failed = error is not None
+        if error is None:
+            future.value = value
         future.attempt_number = state.attempt_number = number
         state.upcoming_sleep = upcoming
         seconds: float | None = None
@@ -184,14 +175,16 @@ class Strategies:
             if self._retry is not None and not self._retry(state):
                 if self._stop is not None:
                     self._stop(state)  # it may count how often it is asked
-                return Said.not_again
+                return Stop.not_retryable
             if self._wait is not None:
                 seconds = state.upcoming_sleep = float(self._wait(state))  # type: ignore[arg-type]
             if self._stop is not None and self._stop(state):
-                return Said.enough
+                return Stop.strategy
             return seconds
         finally:
-            future.error = future.value = None  # the error's traceback leads back here
+            future.error = None  # its traceback leads back here
+            if error is None:
+                future.value = None
 
 
 def _asked(strategy: object) -> Callable[[object], object] | None:

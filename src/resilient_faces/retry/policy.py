@@ -6,8 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import ClassVar, Final, NoReturn, TypeAlias, final
+from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.context import (
     ATTEMPTS,
@@ -28,26 +27,14 @@ from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator, is_async
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, Matcher, classify, matcher
-from resilient_faces.retry._tenacity import CallState, Said, Strategies, call_state, is_strategy, reads_time
+from resilient_faces.retry._stop import Stop
+from resilient_faces.retry._tenacity import CallState, Strategies, call_state, is_strategy, reads_time
 from resilient_faces.retry.backoff import Backoff, Computed, Jitter, as_backoff, exponential, full
 
 __all__ = ["Attempted", "Retrier", "Retry", "Stop", "retries_off", "retryable", "stop_after"]
 
 _log: Final = logger_of("retry")
 _INFO: Final = logging.INFO
-
-
-@final
-class Stop(Enum):
-    """Why no further attempt is made."""
-
-    attempts = "all attempts are used"
-    not_retryable = "this kind of fault is not retried"
-    not_idempotent = "the call may have been carried out and is not said to be idempotent"
-    deadline = "the wait would end after the deadline"
-    strategy = "the stop strategy said so"
-    off = "retries are switched off"
-    shutdown = "the process is shutting down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +122,6 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
         _check_match(checks, "on", on)
 
 
-_FULL: Final = full()
 _USUAL: Final = exponential(0.1)
 _SLOWER: Final = exponential(1.0)  # for throttling, as AWS's SDKs do: there the delay is what the other side needs
 
@@ -246,7 +232,7 @@ class Retry(Decorator[NoReturn]):
         setattr_(
             self,
             "tops",
-            _tops(backoff, int(self.attempts) - 1) if plain and self.jitter == _FULL and self.attempts <= 32 else (),
+            _tops(backoff, int(self.attempts)) if plain and self.attempts <= 32 and type(self.jitter) is full else (),
         )
         hooked = self.before_attempt is not None or self.after_attempt is not None
         if plain and not hooked and self.on_result is None:
@@ -260,6 +246,7 @@ class Retry(Decorator[NoReturn]):
                 never=None if self.never is None else matcher(self.never),
                 retriers=tuple((matcher(one.on), one) for one in self.retriers),
                 strategies=strategies,
+                bounded=self.attempts != math.inf or bool(self.retriers) or wait is None,
                 plain=plain,
                 hooked=hooked,
                 examines=self.on_result is not None or (strategies is not None and strategies.judges_results),
@@ -317,8 +304,7 @@ class Retry(Decorator[NoReturn]):
 
     def refused(self, fault: Fault, error: Exception | None) -> Stop | None:
         """Why this fault is not repeated at all."""
-        kind = fault.kind
-        if kind is _REJECTED or kind is _CANCELLED:
+        if fault.final:
             return Stop.not_retryable
         rules = self._rules
         if error is not None:
@@ -371,7 +357,7 @@ class Retry(Decorator[NoReturn]):
     def _claimed(self, notes: _State, fault: Fault, error: Exception | None) -> float | Stop | None:
         """What the first retrier says that matches; None if none does."""
         for index, (matches, retrier) in enumerate(self._rules.retriers):
-            if fault.kind not in _NEVER and matches(error, fault):
+            if not fault.final and matches(error, fault):
                 notes.counts[index] += 1
                 used = notes.counts[index]
                 if used >= retrier.attempts:
@@ -393,31 +379,29 @@ class Retry(Decorator[NoReturn]):
         value: object,
     ) -> float | Stop:
         """What tenacity's strategies say, and our own options where there is none of them."""
-        own = len(notes.faults)
-        if self._rules.retriers:
-            claimed = self._claimed(notes, fault, error)
-            if claimed is not None:
-                return claimed
-            own -= sum(notes.counts)
-        delays = notes.delays
+        rules = self._rules
         ours: float | Stop = 0.0
-        if own >= self.attempts:
-            ours = _ATTEMPTS_USED
-        elif not strategies.waits:
-            ours = self.pause(own, fault, delays[-1] if delays else 0.0, RUNTIME.random())
+        delays = notes.delays
+        if rules.bounded:
+            own = len(notes.faults)
+            if rules.retriers:
+                claimed = self._claimed(notes, fault, error)
+                if claimed is not None:
+                    return claimed
+                own -= sum(notes.counts)
+            if own >= self.attempts:
+                ours = _ATTEMPTS_USED
+            elif not strategies.waits:
+                ours = self.pause(own, fault, delays[-1] if delays else 0.0, RUNTIME.random())
         state = notes.asked
         if state is None:
             state = notes.asked = call_state(notes.function, args, kwargs, notes.began)
         elif delays:
             state.idle_for += delays[-1]
-        wait = strategies.decide(state, len(notes.faults), error, value, 0.0 if type(ours) is Stop else ours)
-        if not strategies.judges or fault.kind is _REJECTED or fault.kind is _CANCELLED:
-            refused = self.refused(fault, error)
-            if refused is not None:
-                return refused
-        if type(wait) is Said:
-            return Stop.strategy if wait is Said.enough else Stop.not_retryable
-        return ours if wait is None or ours is _ATTEMPTS_USED else wait  # type: ignore[return-value]  # it is seconds
+        wait = strategies.decide(state, notes.number, error, value, 0.0 if ours is _ATTEMPTS_USED else ours)  # type: ignore[arg-type]
+        if (not strategies.judges or fault.final) and (refused := self.refused(fault, error)) is not None:
+            return refused
+        return ours if wait is None or (ours is _ATTEMPTS_USED and type(wait) is not Stop) else wait
 
     # -- what a call meets, in this order, as a flow and on the direct path alike -----------------------------------
 
@@ -472,7 +456,7 @@ class Retry(Decorator[NoReturn]):
         rules = self._rules
         if fault.simple and rules.plain and RUNTIME.retrying is None:
             delay = self.pause(notes.number, fault, delays[-1] if delays else 0.0, RUNTIME.random())
-        elif rules.strategies is not None and not rules.retriers and RUNTIME.retrying is None:
+        elif rules.strategies is not None and RUNTIME.retrying is None:
             delay = self._asked_delay(rules.strategies, notes, fault, error, args, kwargs, value)
         else:
             delay = self._decide(notes, fault, error, args, kwargs, value)
@@ -585,10 +569,7 @@ def _hinted(delay: float, hint: float, cap: float) -> float:
     return max(delay, min(hint, cap))
 
 
-_REJECTED: Final = Kind.rejected
-_CANCELLED: Final = Kind.cancelled
 _THROTTLED: Final = Kind.throttled
-_NEVER: Final = (_REJECTED, _CANCELLED)
 
 
 _ATTEMPTS_USED: Final = Stop.attempts
@@ -602,20 +583,26 @@ class _Rules:
     never: Matcher | None
     retriers: tuple[tuple[Matcher, Retrier], ...]
     strategies: Strategies | None
+    bounded: bool  # our own options have a say beside the strategies
     plain: bool  # no more than attempts, backoff and jitter: the kind of fault decides alone
     hooked: bool  # hooks around attempts
     examines: bool  # looks at returned values
     clocked: bool  # the stop counts seconds
 
 
-_PLAIN: Final = _Rules(None, None, (), None, plain=True, hooked=False, examines=False, clocked=False)
+_PLAIN: Final = _Rules(None, None, (), None, bounded=True, plain=True, hooked=False, examines=False, clocked=False)
 
 
-def _tops(backoff: Backoff, retries: int) -> tuple[float, ...]:
-    """The longest delays of a backoff whose delays depend on nothing but the number."""
-    if isinstance(backoff, Computed):
+def _tops(backoff: Backoff, attempts: int) -> tuple[float, ...]:
+    """The longest delays of a backoff, by the number of the retry; nothing if they depend on more than that."""
+    if type(backoff) is Computed:
         return ()  # the user's function may answer differently each time
-    return (0.0, *[backoff.delay(number) for number in range(1, retries + 1)])
+    return _computed_tops(backoff, attempts)
+
+
+@functools.lru_cache(maxsize=128)
+def _computed_tops(backoff: Backoff, attempts: int) -> tuple[float, ...]:
+    return (0.0, *[backoff.delay(number) for number in range(1, attempts)])
 
 
 class _State(Notes):
