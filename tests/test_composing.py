@@ -1124,3 +1124,24 @@ def test_a_guarded_object_can_be_pickled(clock: ManualRuntime) -> None:
 def test_a_guard_shows_its_policies() -> None:
     """In a debugger."""
     assert repr(guard(fallback(value=0), retry())).startswith("guard(Fallback(value=0")
+
+
+# -- what the direct path repeats by itself ------------------------------------------------------------------------
+
+
+def test_an_open_breaker_outside_of_a_retry_is_asked_first(mode: Mode, clock: ManualRuntime) -> None:
+    """The loop that repeats calls belongs to the retry; a breaker around it still lets the call in, or not."""
+    breaker = circuit_breaker("db", failure_threshold=1)
+    policy = guard(fallback(value="fell"), breaker, retry(attempts=2), accept=["RF001"])
+    breaker.circuit.force_open()
+    lines = script("answer")
+    assert mode.run(policy, lines) == "fell"
+    assert lines.calls == []
+
+
+def test_of_two_retries_the_outer_one_repeats_the_inner(mode: Mode, clock: ManualRuntime) -> None:
+    """Two attempts of two attempts each are four calls."""
+    policy = guard(retry(attempts=2), retry(attempts=2), accept=["RF005"])
+    lines = script(Again, Again, Again, "at last")
+    assert mode.run(policy, lines) == "at last"
+    assert len(lines.calls) == 4

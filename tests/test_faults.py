@@ -449,3 +449,17 @@ def test_what_matches_nothing_is_refused(wrong: object) -> None:
     """A string or a class that is no exception is a mistake."""
     with pytest.raises(TypeError):
         matcher(wrong)  # type: ignore[arg-type]
+
+
+def test_an_unknown_class_is_asked_for_its_cause_every_time() -> None:
+    """What was met without a cause may come with one the next time."""
+
+    class Odd(Exception):
+        pass
+
+    judge = first_match()
+    assert judge(Odd()).kind is Kind.unknown
+    caused = Odd()
+    caused.__cause__ = ConnectionResetError()
+    assert judge(caused).kind is Kind.transient
+    assert Odd not in judge.known

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ from resilient_faces import (
 from resilient_faces._core.context import LAST
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.breaker import consecutive, failure_rate, failures_within, slow_rate
+from resilient_faces.composing import RULES as ORDER_RULES
 from resilient_faces.flows import Call, Flow, Inner, Outcome
 from resilient_faces.retry import Retrier, decorrelated, equal, exponential, fixed, full, none
 from resilient_faces.testing import ManualRuntime, fresh
@@ -112,6 +113,7 @@ class Setup:
     place: int
     asynchronous: bool
     seed: int
+    order: tuple[str, ...] = ("fallback", "retry", "breaker")
 
 
 SECONDS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.0, 2.0, 3.0, 7.0])
@@ -175,6 +177,9 @@ SETUPS = st.builds(
     place=st.integers(0, 3),
     asynchronous=st.booleans(),
     seed=st.integers(0, 1000),
+    order=st.one_of(
+        st.just(("fallback", "retry", "breaker")), st.permutations(["fallback", "retry", "breaker"]).map(tuple)
+    ),
 )
 
 
@@ -197,24 +202,26 @@ class World:
         self.lines: Iterator[Attempt] = iter(lines)
         self.log: list[object] = []
         self.breaker = None if setup.breaker is None else Breaker(**setup.breaker)
-        policies: list[Any] = []
+        made: dict[str, Any] = {}
         if setup.fallback == "value":
-            policies.append(fallback(value="fell"))
+            made["fallback"] = fallback(value="fell")
         elif setup.fallback == "function":
-            policies.append(fallback(function=lambda: "fell"))
+            made["fallback"] = fallback(function=lambda: "fell")
         elif setup.fallback == "result":
-            policies.append(fallback(value="fell", on_result=lambda value: value == "bad"))
+            made["fallback"] = fallback(value="fell", on_result=lambda value: value == "bad")
         if setup.retry is not None:
-            policies.append(retry(**setup.retry))
+            made["retry"] = retry(**setup.retry)
         if self.breaker is not None:
-            policies.append(self.breaker)
+            made["breaker"] = self.breaker
+        policies = [made[role] for role in setup.order if role in made]
         if flow or not policies:
             policies.insert(setup.place, DoNothing())
-        whole = guard(*policies, classify=classification)
+        whole = guard(*policies, classify=classification, accept=[rule.id for rule in ORDER_RULES])
         self.depth = 0
         self.guarded: Callable[[], Any]
         self.guarded = whole(self._coroutine) if setup.asynchronous else whole(self._function)
-        self.refused_at_once = not setup.fallback
+        outside = setup.order[: setup.order.index("breaker")]
+        self.refused_at_once = not setup.fallback or "fallback" not in outside
 
     def _hand(self, do: Do) -> None:
         if do.what == "advance":
@@ -325,6 +332,6 @@ def test_it_makes_no_difference_where_the_policy_stands_that_does_nothing(
     """Outermost, innermost or in between: a flow that hands on what it gets is not there."""
     stories = []
     for place in (0, 3):
-        moved = Setup(setup.fallback, setup.retry, setup.breaker, place, setup.asynchronous, setup.seed)
+        moved = replace(setup, place=place)
         stories.append(World(moved, lines, flow=True).story(between))
     assert stories[0] == stories[1]

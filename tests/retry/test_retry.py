@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -466,6 +466,15 @@ def test_no_wait_that_would_end_after_the_deadline(mode: Mode, clock: ManualRunt
     assert report(caught.value).stopped == Stop.deadline.value
 
 
+def test_a_drawn_wait_minds_the_deadline_too(mode: Mode, clock: ManualRuntime) -> None:
+    """Half of 4 s fits into 3 s, half of 8 s after that does not."""
+    policy = guard(deadline(3.0), retry(attempts=9, backoff=exponential(4.0)))
+    with pytest.raises(A) as caught:
+        mode.run(policy, script(A()))
+    assert clock.slept == [2.0]
+    assert report(caught.value).stopped == Stop.deadline.value
+
+
 def test_a_wait_may_end_just_before_the_deadline(mode: Mode, clock: ManualRuntime) -> None:
     """What fits is waited; what would end on the deadline itself leaves nothing for the attempt."""
     fits = guard(deadline(1.5), retry(attempts=2, backoff=1.0, jitter=none()))
@@ -686,13 +695,15 @@ def test_the_function_knows_its_attempt(mode: Mode, clock: ManualRuntime) -> Non
     assert current_attempt() == 1
 
 
-def test_the_attempt_is_forgotten_after_a_failure(clock: ManualRuntime) -> None:
+@pytest.mark.parametrize("hook", [None, lambda _: None], ids=["direct", "flow"])
+def test_the_attempt_is_forgotten_after_a_failure(clock: ManualRuntime, hook: Callable[[object], None] | None) -> None:
     """Also when all attempts fail, or an interrupt ends the second one."""
+    policy = retry(attempts=3, before_sleep=hook)
     with pytest.raises(A):
-        retry(attempts=3)(script(A()).function())()
+        policy(script(A()).function())()
     assert current_attempt() == 1
     with pytest.raises(KeyboardInterrupt):
-        retry(attempts=3)(script(A(), KeyboardInterrupt()).function())()
+        policy(script(A(), KeyboardInterrupt()).function())()
     assert current_attempt() == 1
 
 

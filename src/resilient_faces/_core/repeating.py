@@ -279,6 +279,8 @@ def repeat_sync(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
+    elif segment.accounts is None:  # a breaker further out must let the call in first
+        return flow_sync(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
     retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
@@ -377,6 +379,8 @@ async def repeat_async(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
+    elif segment.accounts is None:  # a breaker further out must let the call in first
+        return await flow_async(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
     retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
