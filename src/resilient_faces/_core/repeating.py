@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from resilient_faces._core.context import ATTEMPTS, DEADLINE, Link
+from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link
 from resilient_faces._core.drivers import run_async, run_sync, warn_of_blocking
 from resilient_faces._core.effects import Flow, Inner
 from resilient_faces._core.gates import OPEN, rejection, tell_news
@@ -308,8 +308,12 @@ def repeat_sync(
                         else:
                             if breaker is not None and circuit is not None and permit is not None:
                                 _succeeded(circuit, permit)
-                            if notes is not None and (told := retry.recovered(notes, False)) is not None:
-                                RUNTIME.tell(told)
+                            if notes is not None and (
+                                notes.heard or LAST.get() is not None or RECORDER.get() is not None
+                            ):
+                                told = retry.recovered(notes, False)
+                                if told is not None:
+                                    RUNTIME.tell(told)
                             return value
                 if breaker is not None and circuit is not None and permit is not None:
                     breaker.account(circuit, permit, error, fault, False)
@@ -408,8 +412,12 @@ async def repeat_async(
                         else:
                             if breaker is not None and circuit is not None and permit is not None:
                                 _succeeded(circuit, permit)
-                            if notes is not None and (told := retry.recovered(notes, False)) is not None:
-                                RUNTIME.tell(told)
+                            if notes is not None and (
+                                notes.heard or LAST.get() is not None or RECORDER.get() is not None
+                            ):
+                                told = retry.recovered(notes, False)
+                                if told is not None:
+                                    RUNTIME.tell(told)
                             return value
                 if breaker is not None and circuit is not None and permit is not None:
                     breaker.account(circuit, permit, error, fault, False)
