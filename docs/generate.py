@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
 import resilient_faces
 from resilient_faces import breaker, composing, degrade, events, faults, limits
+from resilient_faces.adapters import aws, rekognition
 from resilient_faces.breaker.machine import TABLE, State, Trigger
+from resilient_faces.composing import _described
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import _BY_ERRNO, _BY_NAME, _BY_STATUS, Executed, Kind, rule
 from resilient_faces.retry import (
@@ -81,7 +84,7 @@ def shown(value: object) -> str:
         return f"`{value.__name__}`"
     if isinstance(value, faults.Classification):
         return "`classify`"
-    text = repr(value)
+    text = _described(value) if isinstance(value, Retry) else repr(value)
     return "must be given, or another option" if text.startswith("<object") else f"`{text}`"
 
 
@@ -418,6 +421,36 @@ def drawing() -> str:
     return "\n".join([*lines, *labels, "</svg>"]) + "\n"
 
 
+# -- AWS -----------------------------------------------------------------------------------------------------------
+
+
+def aws_errors(rows: Mapping[str, aws.Row]) -> str:
+    """Codes that mean the same, in one row."""
+    together: dict[aws.Row, list[str]] = {}
+    for code, row in rows.items():
+        together.setdefault(row, []).append(f"`{code}`")
+    found = [(", ".join(codes), f"`{row.kind.value}`", row.executed.value, row.why) for row, codes in together.items()]
+    return table(("code", "kind", "carried out", "why"), found)
+
+
+def aws_operations() -> str:
+    """What is known of each operation."""
+    found = []
+    for name, one in aws.OPERATIONS.items():
+        repeated = "yes" if one.token is None else f"with `{one.token}`"
+        rate = "" if one.rate is None else f"{one.rate.large:g}"
+        if one.rate is not None and one.rate.elsewhere != one.rate.large:
+            rate += f" in {', '.join(sorted(one.rate.regions))}; {one.rate.elsewhere:g} elsewhere"
+        mandatory = ", ".join(f"`{member}`" for member in one.mandatory)
+        found.append((f"`{name}`", repeated if one.idempotent else "no", mandatory, rate, f"{one.read_timeout:g}"))
+    return table(("operation", "may be repeated", "members of an answer", "calls a second", "read timeout, s"), found)
+
+
+def aws_prices() -> str:
+    """What a call costs."""
+    return table(("operation", "dollars a call"), [(f"`{name}`", f"{price:g}") for name, price in aws.PRICES.items()])
+
+
 # -- pages ---------------------------------------------------------------------------------------------------------
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
@@ -466,6 +499,15 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "options.Bulkhead": lambda: options(limits.Bulkhead),
     "options.RateLimiter": lambda: options(limits.RateLimiter),
     "options.guard": lambda: options(composing.guard),
+    "aws.shared": lambda: aws_errors(aws.SHARED),
+    **{f"aws.{name}": functools.partial(aws_errors, rows) for name, rows in aws.BY_SERVICE.items()},
+    "aws.transactions": lambda: aws_errors(dict(aws.TRANSACTION_REASONS)),
+    "aws.transport": lambda: aws_errors(aws.TRANSPORT),
+    "aws.operations": aws_operations,
+    "aws.prices": aws_prices,
+    "options.Requests": lambda: options(aws.Requests),
+    "options.CostMeter": lambda: options(aws.CostMeter),
+    "options.Rekognition": lambda: options(rekognition.Rekognition),
 }
 FILES: Final[dict[str, Callable[[], str]]] = {"images/circuit.svg": drawing}
 

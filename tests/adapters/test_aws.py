@@ -12,8 +12,14 @@ from typing import Any
 import pytest
 
 from resilient_faces.adapters.aws import (
+    AWS,
     BY_SERVICE,
+    BY_STATUS,
+    NO_FACE,
     OPERATIONS,
+    SHARED,
+    TRANSACTION_REASONS,
+    TRANSPORT,
     DamagedAnswerError,
     LocalEndpoint,
     classify_aws,
@@ -44,6 +50,24 @@ def client_error(code: str, operation: str, status: int = 400, **more: Any) -> B
         ("LimitExceededException", "IndexFaces", 400, Kind.quota, Executed.no),
         ("AccessDeniedException", "IndexFaces", 400, Kind.auth, Executed.no),
         ("SlowDown", "GetObject", 503, Kind.throttled, Executed.no),
+        ("ServiceUnavailable", "GetObject", 503, Kind.throttled, Executed.no),
+        ("ServiceUnavailable", "IndexFaces", 503, Kind.transient, Executed.unknown),
+        ("SlowDown", "CopyObject", 500, Kind.throttled, Executed.no),  # botocore makes a 500 of an error in a 200
+        ("AccessDenied", "CopyObject", 500, Kind.auth, Executed.no),
+        ("403", "HeadObject", 403, Kind.auth, Executed.no),
+        ("412", "HeadObject", 412, Kind.condition, Executed.no),
+        ("503", "HeadObject", 503, Kind.throttled, Executed.no),
+        ("500", "HeadObject", 500, Kind.transient, Executed.unknown),
+        ("413", "IndexFaces", 413, Kind.invalid, Executed.no),
+        ("501", "IndexFaces", 501, Kind.invalid, Executed.no),
+        ("LimitExceededException", "GetItem", 400, Kind.quota, Executed.no),
+        ("OverLimit", "ReceiveMessage", 400, Kind.quota, Executed.no),
+        ("KmsThrottled", "SendMessage", 400, Kind.throttled, Executed.no),
+        ("ExpiredTokenException", "IndexFaces", 400, Kind.auth, Executed.no),
+        ("RequestTimeTooSkewed", "GetObject", 403, Kind.invalid, Executed.no),
+        ("SessionNotFoundException", "GetFaceLivenessSessionResults", 400, Kind.not_found, Executed.no),
+        ("ConditionalCheckFailedException", "AnOperationNobodyUses", 400, Kind.condition, Executed.no),
+        ("ResourceInUseException", "AnOperationNobodyUses", 400, Kind.invalid, Executed.no),  # services disagree
         ("NoSuchKey", "GetObject", 404, Kind.not_found, Executed.no),
         ("ConditionalCheckFailedException", "UpdateItem", 400, Kind.condition, Executed.no),
         ("ReceiptHandleIsInvalid", "DeleteMessage", 400, Kind.invalid, Executed.no),
@@ -95,6 +119,60 @@ def test_transport(name: str, arguments: dict[str, Any], kind: Kind, executed: E
     assert (fault.kind, fault.executed) == (kind, executed)
 
 
+@pytest.mark.parametrize(
+    ("operation", "message", "code", "kind"),
+    [
+        ("SearchFacesByImage", "There are no faces in the image. Should be at least 1.", NO_FACE, Kind.condition),
+        ("CompareFaces", "Request has Invalid Parameters", NO_FACE, Kind.condition),
+        (
+            "CompareFaces",
+            "Request has invalid parameters: SimilarityThreshold must be 0 to 100",
+            "InvalidParameterException",
+            Kind.invalid,
+        ),
+        ("SearchFacesByImage", "Request has invalid parameters", "InvalidParameterException", Kind.invalid),
+        ("IndexFaces", "There are no faces", "InvalidParameterException", Kind.invalid),
+    ],
+)
+def test_no_face_is_an_answer_and_no_fault(operation: str, message: str, code: str, kind: Kind) -> None:
+    """It opens no circuit, is not retried and brings no fallback; told apart by the message, which never comes out."""
+    error = client_error("InvalidParameterException", operation)
+    error.response["Error"]["Message"] = message  # type: ignore[attr-defined]
+    fault = AWS(error)
+    assert (fault.kind, fault.code) == (kind, code)
+    assert (fault.rule.failure, fault.rule.retried, fault.rule.fallback) == (False, False, False)
+
+
+def test_the_queue_speaks_two_protocols() -> None:
+    """The same error has another code over the old one, and a second code beside it."""
+    for code, query in (
+        ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
+        ("QueueDoesNotExist", ""),
+        ("AWS.SimpleQueueService.Unheard", "QueueDoesNotExist"),
+    ):
+        error = client_error(code, "SendMessage", Error={"Code": code, "QueryErrorCode": query})
+        assert AWS(error).kind is Kind.not_found
+
+
+def test_what_the_transfer_manager_wraps_is_looked_into() -> None:
+    """Its own classes say nothing of the cause."""
+    s3transfer = pytest.importorskip("s3transfer.exceptions")
+    boto3 = pytest.importorskip("boto3.exceptions")
+    inner = client_error("SlowDown", "PutObject", 503)
+    assert AWS(s3transfer.RetriesExceededError(inner)).kind is Kind.throttled
+    wrapped = boto3.S3UploadFailedError("failed")
+    wrapped.__context__ = inner
+    assert AWS(wrapped).kind is Kind.throttled
+    assert AWS(boto3.S3UploadFailedError("failed")).kind is Kind.unknown
+
+
+def test_a_waiter_speaks_of_its_last_answer() -> None:
+    """Or of its time being over."""
+    denied = {"Error": {"Code": "AccessDeniedException"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    assert AWS(botocore_exceptions.WaiterError("w", "r", denied)).kind is Kind.auth
+    assert AWS(botocore_exceptions.WaiterError("w", "r", {"Table": {}})).kind is Kind.timeout
+
+
 def test_errors_of_others_are_left_to_others() -> None:
     """What is not of AWS gets no fault here."""
     assert classify_aws(ValueError("x")) is None
@@ -109,9 +187,52 @@ def test_a_hint_of_the_server_is_carried() -> None:
     assert fault.retry_after == 1.5
 
 
+TABLES = {**BY_SERVICE, "shared": SHARED, "transport": TRANSPORT, "transactions": dict(TRANSACTION_REASONS)}
+
+
 def test_every_row_says_why() -> None:
     """A table without reasons cannot be checked."""
-    assert all(row.why for rows in BY_SERVICE.values() for row in rows.values())
+    assert all(row.why for rows in TABLES.values() for row in rows.values())
+    assert all(row.why for row in BY_STATUS.values())
+    assert set(BY_SERVICE) == {"rekognition", "dynamodb", "s3", "sqs", "sns", "cloudwatch", "stepfunctions"}
+
+
+MORE_OPERATIONS = (  # of the orchestrator, which has no adapter of calls here
+    "stepfunctions.StartExecution",
+    "stepfunctions.DescribeExecution",
+    "stepfunctions.StopExecution",
+    "stepfunctions.CreateStateMachine",
+    "stepfunctions.DeleteStateMachine",
+    "stepfunctions.SendTaskSuccess",
+    "stepfunctions.SendTaskFailure",
+    "stepfunctions.SendTaskHeartbeat",
+)
+
+
+@pytest.mark.parametrize("name", sorted({*OPERATIONS, *MORE_OPERATIONS}))
+def test_every_error_of_the_services_own_model_is_named(name: str) -> None:
+    """What botocore's model lists for an operation stands in a table: by the code that goes over the wire."""
+    session = pytest.importorskip("botocore.session").get_session()
+    service, _, called = name.partition(".")
+    unnamed = []
+    for shape in session.get_service_model(service).operation_model(called).error_shapes:
+        code = str((shape.metadata.get("error") or {}).get("code", shape.name))
+        code = code.rpartition("AWS.SimpleQueueService.")[2]
+        if not {code} & {*BY_SERVICE[service], *SHARED, "TransactionCanceledException"}:
+            unnamed.append(code)
+    assert not unnamed
+
+
+def test_every_exception_of_the_network_has_a_row() -> None:
+    """What is left to the base class is the use of the SDK, which no retry mends."""
+    network = (botocore_exceptions.HTTPClientError, botocore_exceptions.ConnectionError)
+    named = {
+        name
+        for name, cls in vars(botocore_exceptions).items()
+        if isinstance(cls, type) and issubclass(cls, network) and cls is not botocore_exceptions.ConnectionError
+    }
+    assert len(named) >= 8
+    assert not named - {*TRANSPORT}
 
 
 def test_operations_are_the_services_own() -> None:

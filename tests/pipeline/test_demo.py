@@ -29,7 +29,7 @@ def test_the_same_seed_makes_the_same_plan(level: Level) -> None:
 def test_default_damages_every_service_in_every_way_and_fails_no_photo() -> None:
     """Each kind of fault occurs, lost answers after the work among them, and nothing is permanent."""
     plan = make_plan(BATCH, Level.default, 0)
-    assert {fault.fault for fault in plan.faults.faults} == set(FaultKind)
+    assert {fault.fault for fault in plan.faults.faults} == set(FaultKind) - {FaultKind.partial}  # no batches here
     assert {fault.operation.partition(".")[0] for fault in plan.faults.faults} == {
         "rekognition",
         "s3",

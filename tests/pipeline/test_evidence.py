@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from resilient_faces.adapters.local_rekognition import subject_of
 from resilient_faces.pipeline.evidence import Evidence, Findings, StoredFace, examine
 from resilient_faces.pipeline.photos import Photo
 from resilient_faces.pipeline.records import PhotoRecord, PhotoStatus
@@ -20,7 +21,7 @@ def request(n: int, t: float, subject: str = "a", fault: str | None = None, **mo
 
 
 def call(subject: str, done: str = "indexed") -> dict[str, Any]:
-    return {"op": "IndexFaces", "external_id": subject, "done": done}
+    return {"op": "IndexFaces", "subject": subject_of(subject), "done": done}
 
 
 def record(photo_id: str, faces: int | None, status: PhotoStatus = PhotoStatus.indexed) -> PhotoRecord:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from resilient_faces.testing.children import Child
 from resilient_faces.testing.fault_proxy import (
     FaultKind,
     FaultPlan,
@@ -266,3 +269,219 @@ def test_scattering_depends_on_the_seed_alone() -> None:
 def test_the_busiest_second_is_half_open(times: list[float], most: int) -> None:
     """[t, t + 1): two requests exactly one second apart are not in the same second."""
     assert busiest_second(times) == most
+
+
+# -- protocols ----------------------------------------------------------------------------------------------------
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+CBOR = {"smithy-protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
+CBOR_PATH = "/service/GraniteServiceVersion20100801/operation/PutMetricData"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "named"),
+    [
+        ("POST", "/", FORM, b"Action=Publish&Version=2010-03-31&Message=x", "sns.Publish"),
+        ("POST", "/", FORM, b"Action=PutMetricData&Version=2010-08-01", "cloudwatch.PutMetricData"),
+        ("POST", CBOR_PATH, CBOR, b"\xa0", "cloudwatch.PutMetricData"),
+        (
+            "POST",
+            "/",
+            {"X-Amz-Target": "GraniteServiceVersion20100801.GetMetricData"},
+            b"{}",
+            "cloudwatch.GetMetricData",
+        ),
+        ("POST", "/1/q", {"X-Amz-Target": "AmazonSQS.SendMessageBatch"}, b"{}", "sqs.SendMessageBatch"),
+        ("PUT", "/b/k", {"x-amz-copy-source": "/b/a"}, b"", "s3.CopyObject"),
+        ("PUT", "/b/k", {}, b"x", "s3.PutObject"),
+        ("POST", "/b?delete", {}, b"<Delete/>", "s3.DeleteObjects"),
+        ("HEAD", "/b/k", {}, b"", "s3.HeadObject"),
+        ("DELETE", "/b/k", {}, b"", "s3.DeleteObject"),
+    ],
+)
+def test_a_request_is_named_in_every_protocol(
+    method: str, path: str, headers: dict[str, str], body: bytes, named: str
+) -> None:
+    """JSON by its target, the query protocol by its form, CBOR and S3 by their paths."""
+    assert name_request(method, path, headers, body)[0] == named
+
+
+def cbor(data: bytes) -> dict[str, str]:
+    """A map of texts, read as RFC 8949 says."""
+    at = 1
+    texts = []
+    assert data[0] >> 5 == 5
+    while at < len(data):
+        assert data[at] >> 5 == 3
+        length, at = (data[at + 1], at + 2) if data[at] == 0x78 else (data[at] & 31, at + 1)
+        texts.append(data[at : at + length].decode())
+        at += length
+    assert len(texts) == 2 * (data[0] & 31)
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_errors_are_in_the_protocol_of_their_request(proxied: Proxies) -> None:
+    """SNS answers XML with an ErrorResponse, CloudWatch CBOR or JSON, as it was asked."""
+    rows = [PlannedFault("sns.Publish", FaultKind.throttle, nth=1)]
+    rows += [PlannedFault("cloudwatch.PutMetricData", FaultKind.server_error, nth=nth) for nth in (1, 2)]
+    with proxied(*rows) as proxy, connection(proxy) as client:
+        client.request("POST", "/", body=b"Action=Publish&Version=2010-03-31", headers=FORM)
+        answer = client.getresponse()
+        assert (answer.status, b"<ErrorResponse><Error><Type>Sender</Type><Code>Throttled" in answer.read()) == (
+            429,
+            True,
+        )
+        client.request("POST", CBOR_PATH, body=b"\xa0", headers=CBOR)
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["smithy-protocol"]) == (500, "rpc-v2-cbor")
+        assert cbor(answer.read())["__type"] == "InternalServiceError"
+        client.request("POST", "/", body=b"{}", headers={"X-Amz-Target": "GraniteServiceVersion20100801.PutMetricData"})
+        answer = client.getresponse()
+        assert (answer.status, json.loads(answer.read())["__type"]) == (500, "InternalServiceError")
+
+
+def test_an_error_for_head_has_no_body(proxied: Proxies) -> None:
+    """And the connection goes on."""
+    with proxied(PlannedFault("s3.HeadObject", FaultKind.throttle, nth=1)) as proxy, connection(proxy) as client:
+        client.request("HEAD", "/b/k")
+        answer = client.getresponse()
+        assert (answer.status, answer.read()) == (503, b"")
+        assert post(client)[0] == 200
+
+
+def test_an_answer_without_a_body_is_cut_in_its_head(proxied: Proxies, upstream: Upstream) -> None:
+    """Nothing of the headers comes, where half of nothing would be a whole answer."""
+    with proxied(PlannedFault("s3.HeadObject", FaultKind.truncated, nth=1)) as proxy, connection(proxy) as client:
+        client.request("HEAD", "/b/k")
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["X-Kept"]) == (200, None)
+    assert len(upstream.seen) == 1
+
+
+# -- batches, another plan, a closed port -------------------------------------------------------------------------
+
+
+class Batches(Upstream):
+    """Says that all it was sent is done."""
+
+    said = b'{"Successful": [{"Id": "0"}], "UnprocessedItems": {}}'
+
+    def __init__(self) -> None:
+        super().__init__()
+        handler: Any = self.RequestHandlerClass
+        server = self
+
+        def answer(self: Any) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            server.seen.append((self.command, self.path, dict(self.headers), body))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(server.said)))
+            self.send_header("x-amz-crc32", "1")
+            self.end_headers()
+            self.wfile.write(server.said)
+
+        handler.do_POST = answer
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "forwarded", "left"),
+    [
+        (
+            "AmazonSQS.SendMessageBatch",
+            {"QueueUrl": "u", "Entries": [{"Id": "0"}, {"Id": "1"}, {"Id": "2"}]},
+            {"QueueUrl": "u", "Entries": [{"Id": "0"}]},
+            {"Failed": [{"Id": name, "SenderFault": False, "Code": "InternalError"} for name in "12"]},
+        ),
+        (
+            "DynamoDB_20120810.BatchWriteItem",
+            {"RequestItems": {"t": [1, 2, 3]}},
+            {"RequestItems": {"t": [1]}},
+            {"UnprocessedItems": {"t": [2, 3]}},
+        ),
+        (
+            "DynamoDB_20120810.BatchGetItem",
+            {"RequestItems": {"t": {"Keys": [1, 2], "ConsistentRead": True}}},
+            {"RequestItems": {"t": {"Keys": [1], "ConsistentRead": True}}},
+            {"UnprocessedKeys": {"t": {"Keys": [2], "ConsistentRead": True}}},
+        ),
+        ("DynamoDB_20120810.BatchWriteItem", {"RequestItems": {"t": [1]}}, None, {"UnprocessedItems": {"t": [1]}}),
+    ],
+)
+def test_of_a_batch_only_the_first_half_is_done(
+    target: str, body: dict[str, Any], forwarded: dict[str, Any] | None, left: dict[str, Any]
+) -> None:
+    """The answer says what is left, as the service would; a checksum of another answer does not go with it."""
+    server = Batches()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        operation, _ = name_request("POST", "/", {"X-Amz-Target": target}, b"")
+        plan = FaultPlan((PlannedFault(operation, FaultKind.partial, nth=1),))
+        with FaultProxy(plan, {"*": f"http://127.0.0.1:{server.server_port}"}) as proxy, connection(proxy) as client:
+            client.request("POST", "/", body=json.dumps(body).encode(), headers={"X-Amz-Target": target})
+            answer = client.getresponse()
+            said = json.loads(answer.read())
+        assert answer.headers["x-amz-crc32"] is None
+        assert {name: said[name] for name in left} == left
+        assert [json.loads(one[3]) for one in server.seen] == ([] if forwarded is None else [forwarded])
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_another_plan_counts_from_one(proxied: Proxies) -> None:
+    """One proxy serves many cases."""
+    with proxied() as proxy, connection(proxy) as client:
+        assert post(client)[0] == 200
+        proxy.replan(FaultPlan((strike(FaultKind.throttle),)))
+        assert [post(client)[0] for _ in range(2)] == [400, 200]
+
+
+def test_a_closed_port_refuses_and_opens_again(proxied: Proxies) -> None:
+    """Kept connections end as well; afterwards it is the same port."""
+    with proxied() as proxy:
+        with connection(proxy) as client:
+            assert post(client)[0] == 200
+            with proxy.refusing():
+                with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+                    post(client)
+                client.close()
+                with pytest.raises(ConnectionRefusedError):
+                    post(client)
+        with connection(proxy) as client:
+            assert post(client)[0] == 200
+        proxy.refuse()  # and stopping it then is no error
+
+
+def test_a_proxy_of_its_own_process_obeys_its_input(upstream: Upstream, tmp_path: Path) -> None:
+    """So a program in another language can have its port closed and opened."""
+    command = ["-m", "resilient_faces.testing.fault_proxy", "--route", f"*=http://127.0.0.1:{upstream.server_port}"]
+    with Child("proxy", [sys.executable, *command], log=tmp_path / "log", says_hello=True) as child:
+
+        def tell(line: str) -> None:
+            assert child.process.stdin is not None
+            child.process.stdin.write(f"{line}\n".encode())
+            child.process.stdin.flush()
+
+        def answers() -> bool:
+            client = http.client.HTTPConnection("127.0.0.1", child.hello["port"], timeout=3)
+            try:
+                return post(client)[0] == 200
+            except ConnectionError:
+                return False
+            finally:
+                client.close()
+
+        def becomes(state: bool) -> bool:
+            ends = time.monotonic() + 10
+            while answers() is not state and time.monotonic() < ends:
+                time.sleep(0.02)
+            return answers() is state
+
+        assert answers()
+        tell("refuse")
+        assert becomes(False)
+        tell("accept")
+        assert becomes(True)
+    assert child.process.returncode == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from resilient_faces.adapters.aws import LocalEndpoint, connect
+from resilient_faces.adapters.aws import UNGUARDED, LocalEndpoint, connect
 from resilient_faces.adapters.dynamodb import DynamoDb
 from resilient_faces.adapters.rekognition import Rekognition
 from resilient_faces.adapters.s3 import S3
@@ -76,10 +76,11 @@ def indexing(
     using: Clients, places: Places, settings: Settings, *, tell: Callable[[Progress], None] = lambda _: None
 ) -> Indexing:
     """The indexing job on S3, SQS, DynamoDB and Rekognition."""
-    objects = S3(using.s3, places.bucket)
-    queue = Sqs(using.sqs, places.queue_url, places.dead_letter_url)
-    rows = DynamoFaceStore(DynamoDb(using.dynamodb), places.tables)
-    index = Rekognition(using.rekognition, most_faces=MOST_ROWS, before_send=Turnstile(settings.rate))
+    objects = S3(using.s3, places.bucket, **UNGUARDED)
+    queue = Sqs(using.sqs, places.queue_url, places.dead_letter_url, **UNGUARDED)
+    rows = DynamoFaceStore(DynamoDb(using.dynamodb, **UNGUARDED), places.tables)
+    turnstile = Turnstile(settings.rate)
+    index = Rekognition(using.rekognition, most_faces=MOST_ROWS, before_send=turnstile, **UNGUARDED)
     stages = Protected(objects, index, rows, queue, settings)
     handler = Handler(stages, settings, tell=tell)
     limiter = RateLimiter(settings.rate, name=f"rekognition/{settings.region}/IndexFaces", classify=CLASSIFY)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from resilient_faces.adapters.local_rekognition import subject_of
 from resilient_faces.pipeline.photos import Photo
 from resilient_faces.pipeline.records import PhotoRecord, PhotoStatus
 from resilient_faces.testing.fault_proxy import SeenRequest, busiest_second
@@ -146,8 +147,9 @@ def examine(evidence: Evidence) -> Findings:
 
 def _indexed_once(evidence: Evidence, indexed: set[str]) -> Invariant:
     """The endpoint searched and stored each photo's faces exactly once; repetitions found them there."""
+    names = {subject_of(photo.id): photo.id for photo in evidence.photos}  # the ledger names photos by hashes
     stored: Counter[str] = Counter(
-        str(call["external_id"])
+        names.get(str(call["subject"]), str(call["subject"]))
         for call in evidence.calls
         if call.get("op") == "IndexFaces" and call.get("done") == "indexed"
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from resilient_faces.adapters.aws import cancellation_codes, classify_aws
 from resilient_faces.adapters.dynamodb import DynamoDb, Item
-from resilient_faces.faults import Kind
 from resilient_faces.pipeline.records import VERSION, FaceRow, PhotoRecord, PhotoStatus
 
 MOST_ROWS: Final = 99  # one transaction takes 100 writes, and one of them is the photo's status
@@ -35,7 +33,7 @@ class Tables:
 
 
 class DynamoFaceStore:
-    """A `FaceStore` on three tables."""
+    """A `FaceStore` on three tables. A condition that fails says that there is nothing left to do: no error."""
 
     def __init__(self, dynamodb: DynamoDb, tables: Tables) -> None:
         self._dynamodb = dynamodb
@@ -50,7 +48,7 @@ class DynamoFaceStore:
             "status": {"S": PhotoStatus.processing.value},
             "v": {"N": str(VERSION)},
         }
-        self._unless_false(lambda: self._dynamodb.put(self._tables.photos, item, condition="attribute_not_exists(id)"))
+        self._dynamodb.put(self._tables.photos, item, condition="attribute_not_exists(id)")
 
     def photo(self, photo_id: str) -> PhotoRecord | None:
         item = self._dynamodb.get(self._tables.photos, {"id": {"S": photo_id}})
@@ -63,7 +61,7 @@ class DynamoFaceStore:
     def remember_collection(self, event_id: str, collection: str) -> None:
         item: Item = {"id": {"S": event_id}, "collection_id": {"S": collection}, "v": {"N": str(VERSION)}}
         # Whoever was first stored the same id: it is made from the event's.
-        self._unless_false(lambda: self._dynamodb.put(self._tables.events, item, condition="attribute_not_exists(id)"))
+        self._dynamodb.put(self._tables.events, item, condition="attribute_not_exists(id)")
 
     def commit(self, photo_id: str, rows: Sequence[FaceRow], token: str, at: float) -> None:
         now = number(at, 3)
@@ -86,38 +84,22 @@ class DynamoFaceStore:
                 }
             }
         )
-        try:
-            self._dynamodb.transact(writes, token=token)
-        except Exception as error:
-            # Only the status has a condition: somebody else has indexed the photo meanwhile, so there is nothing to do.
-            if cancellation_codes(error)[-1:] != ("ConditionalCheckFailed",):
-                raise
+        # Only the status has a condition. If it fails, somebody else has indexed the photo meanwhile: nothing is to do.
+        self._dynamodb.transact(writes, token=token)
 
     def mark_failed(self, photo_id: str, reason: str) -> None:
-        self._unless_false(
-            lambda: self._dynamodb.update(
-                self._tables.photos,
-                {"id": {"S": photo_id}},
-                "SET #status = :failed, reason = :reason",
-                condition="attribute_exists(id) AND #status <> :indexed",
-                names={"#status": "status"},
-                values={
-                    ":failed": {"S": PhotoStatus.failed.value},
-                    ":indexed": {"S": PhotoStatus.indexed.value},
-                    ":reason": {"S": reason},
-                },
-            )
+        self._dynamodb.update(
+            self._tables.photos,
+            {"id": {"S": photo_id}},
+            "SET #status = :failed, reason = :reason",
+            condition="attribute_exists(id) AND #status <> :indexed",
+            names={"#status": "status"},
+            values={
+                ":failed": {"S": PhotoStatus.failed.value},
+                ":indexed": {"S": PhotoStatus.indexed.value},
+                ":reason": {"S": reason},
+            },
         )
-
-    @staticmethod
-    def _unless_false(write: Callable[[], None]) -> None:
-        """Carry out a conditional write whose condition says that there is still something to do."""
-        try:
-            write()
-        except Exception as error:
-            fault = classify_aws(error)
-            if fault is None or fault.kind is not Kind.condition:
-                raise
 
 
 def photo_record(item: Item) -> PhotoRecord:

@@ -3,13 +3,13 @@ r"""A reverse proxy that damages chosen requests between a client and its server
 What it damages is a `FaultPlan`: data, made from a seed before the run, so two runs of one seed get the same faults.
 A fault strikes the n-th request of an operation, or the first requests that concern one subject (a photo's key, a
 token). With `after=True` the request is carried out first and the answer is spoilt: the effect is there, the client
-cannot know.
+cannot know. Refusing connections is no fault of one request: `refuse` and `accept` close and open the port.
 
     python -m resilient_faces.testing.fault_proxy --plan plan.json --ledger requests.jsonl \
         --route rekognition=http://127.0.0.1:8091 --route '*=http://127.0.0.1:4566'
 
-prints one JSON line with its port, and ends when its standard input closes. The ledger has one line when a request
-arrives and one when it is settled; bodies, credentials and headers never enter it.
+prints one JSON line with its port, takes the lines `refuse` and `accept`, and ends when its standard input closes. The
+ledger has one line when a request arrives and one when it is settled; bodies, credentials and headers never enter it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 MAX_BODY: Final = 64 * 1024 * 1024
 _HOP_BY_HOP: Final = frozenset(
@@ -52,8 +53,9 @@ class FaultKind(str, Enum):
     unavailable = "503"
     hang = "hang"  # no byte until the client gives up
     reset = "reset"  # RST
-    truncated = "truncated"  # half the body, then the end of the connection
+    truncated = "truncated"  # half the body (of an empty one: half the head), then the end of the connection
     garbage = "garbage"  # 200 with a body that is no answer
+    partial = "partial"  # of a batch only the first half is carried out, and the answer says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class PlannedFault:
         nth: Strike this request of the operation, counted from 1; 0 if the subject decides.
         subject: Strike requests that concern this key, photo or token.
         times: How many requests of the subject to strike; 0 strikes all of them.
-        after: Carry the request out first. A `truncated` answer always comes after.
+        after: Carry the request out first. A `truncated` or `partial` answer always comes after.
     """
 
     operation: str
@@ -121,12 +123,6 @@ def scatter(
     return tuple(rows)
 
 
-class Headers(Protocol):
-    """As much of a mapping of headers as naming a request needs."""
-
-    def get(self, name: str, /) -> str | None: ...
-
-
 class _Picker:
     """Counts requests and says which fault strikes, if any. One lock around the counting."""
 
@@ -154,9 +150,23 @@ class _Picker:
 
 # -- what a request is about --------------------------------------------------------------------------------------
 
-_SERVICES: Final = {"RekognitionService": "rekognition", "DynamoDB_20120810": "dynamodb", "AmazonSQS": "sqs"}
+# The services by what their requests say: the prefix of X-Amz-Target, the service in the path of CBOR, the version of
+# the query protocol.
+_SERVICES: Final = {
+    "RekognitionService": "rekognition",
+    "DynamoDB_20120810": "dynamodb",
+    "AmazonSQS": "sqs",
+    "GraniteServiceVersion20100801": "cloudwatch",
+    "AWSStepFunctions": "stepfunctions",
+    "2010-03-31": "sns",
+    "2010-08-01": "cloudwatch",
+    "2011-06-15": "sts",
+    "2012-11-05": "sqs",
+}
 _S3_OBJECT: Final = {"GET": "GetObject", "PUT": "PutObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
 _S3_BUCKET: Final = {"GET": "ListObjects", "PUT": "CreateBucket", "HEAD": "HeadBucket", "DELETE": "DeleteBucket"}
+_CBOR_PATH: Final = re.compile(r"/service/([^/]+)/operation/([^/?]+)")
+_FORM: Final = "application/x-www-form-urlencoded"
 # The member that names what an operation is about: small, and no personal data. Found without parsing the whole body,
 # which for IndexFaces is an image.
 _SUBJECTS: Final[Mapping[str, re.Pattern[bytes]]] = {
@@ -166,19 +176,41 @@ _SUBJECTS: Final[Mapping[str, re.Pattern[bytes]]] = {
 }
 
 
+class Headers(Protocol):
+    """As much of a mapping of headers as naming a request needs."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
 def name_request(method: str, path: str, headers: Headers, body: bytes) -> tuple[str, str | None]:
     """The operation as `service.Operation`, and the key, photo or token that the request is about, if any."""
-    target = headers.get("X-Amz-Target") or headers.get("x-amz-target") or ""
+    target = _header(headers, "X-Amz-Target")
     prefix, _, operation = target.partition(".")
     if operation:
         name = f"{_SERVICES.get(prefix, prefix)}.{operation}"
         pattern = _SUBJECTS.get(name)
         found = None if pattern is None else pattern.search(body)
         return name, None if found is None else found.group(1).decode("ascii", "replace")
-    bucket, _, key = unquote(urlsplit(path).path).lstrip("/").partition("/")
+    cbor = _CBOR_PATH.match(path)
+    if cbor is not None:
+        return f"{_SERVICES.get(cbor.group(1), cbor.group(1))}.{cbor.group(2)}", None
+    if method == "POST" and _header(headers, "Content-Type").startswith(_FORM):
+        form = parse_qs(body.decode("utf-8", "replace"))
+        version = form.get("Version", [""])[0]
+        return f"{_SERVICES.get(version, version or 'query')}.{form.get('Action', [method])[0]}", None
+    parts = urlsplit(path)
+    bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
     if key:
+        if method == "PUT" and _header(headers, "x-amz-copy-source"):
+            return "s3.CopyObject", key
         return f"s3.{_S3_OBJECT.get(method, method)}", key
+    if bucket and method == "POST" and "delete" in parse_qs(parts.query, keep_blank_values=True):
+        return "s3.DeleteObjects", bucket
     return (f"s3.{_S3_BUCKET.get(method, method)}", bucket) if bucket else (f"http.{method}", None)
+
+
+def _header(headers: Headers, name: str) -> str:
+    return headers.get(name) or headers.get(name.lower()) or ""
 
 
 # -- answers of the services themselves ---------------------------------------------------------------------------
@@ -187,26 +219,99 @@ _THROTTLES: Final[Mapping[str, tuple[int, str, str]]] = {
     "rekognition": (400, "ProvisionedThroughputExceededException", "Provisioned rate exceeded."),
     "dynamodb": (400, "ProvisionedThroughputExceededException", "The level of configured throughput was exceeded."),
     "sqs": (400, "ThrottlingException", "Rate exceeded."),
+    "sns": (429, "Throttled", "Rate exceeded."),
+    "cloudwatch": (400, "Throttling", "Rate exceeded."),
     "s3": (503, "SlowDown", "Please reduce your request rate."),
+}
+_SERVER_ERRORS: Final[Mapping[str, str]] = {
+    "s3": "InternalError",
+    "sns": "InternalError",
+    "cloudwatch": "InternalServiceError",
 }
 
 
-def _error_answer(operation: str, kind: FaultKind) -> tuple[int, str, bytes]:
+def _error_answer(operation: str, kind: FaultKind, protocol: str) -> tuple[int, str, bytes]:
+    """Status, content type and body as the service gives them in the protocol of the request."""
     service = operation.partition(".")[0]
     if kind is FaultKind.throttle:
         status, code, message = _THROTTLES.get(service, (429, "TooManyRequestsException", "Rate exceeded."))
     elif kind is FaultKind.server_error:
-        status, code, message = (
-            500,
-            "InternalError" if service == "s3" else "InternalServerError",
-            "Internal server error.",
-        )
+        status, code, message = 500, _SERVER_ERRORS.get(service, "InternalServerError"), "Internal server error."
     else:
         status, code, message = 503, "ServiceUnavailable", "Service is unable to handle the request."
-    if service == "s3":
-        body = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
-        return status, "application/xml", body.encode()
+    error = f"<Code>{code}</Code><Message>{message}</Message>"
+    if protocol == "xml":
+        return status, "application/xml", f"<?xml version='1.0' encoding='UTF-8'?><Error>{error}</Error>".encode()
+    if protocol == "query":
+        side = "Receiver" if status >= 500 else "Sender"
+        text = f"<ErrorResponse><Error><Type>{side}</Type>{error}</Error><RequestId>0</RequestId></ErrorResponse>"
+        return status, "text/xml", text.encode()
+    if protocol == "cbor":
+        return status, "application/cbor", _cbor_map({"__type": code, "message": message})
     return status, "application/x-amz-json-1.1", json.dumps({"__type": code, "Code": code, "Message": message}).encode()
+
+
+def _protocol(headers: Headers, path: str) -> str:
+    if _header(headers, "X-Amz-Target"):
+        return "json"
+    if _CBOR_PATH.match(path):
+        return "cbor"
+    return "query" if _header(headers, "Content-Type").startswith(_FORM) else "xml"
+
+
+def _cbor_map(members: Mapping[str, str]) -> bytes:
+    """A map of short texts (RFC 8949): one byte of type and length, longer texts with a second byte of length."""
+
+    def text(value: str) -> bytes:
+        data = value.encode()
+        assert len(data) < 256
+        return (bytes([0x60 | len(data)]) if len(data) < 24 else bytes([0x78, len(data)])) + data
+
+    return bytes([0xA0 | len(members)]) + b"".join(text(name) + text(value) for name, value in members.items())
+
+
+# -- batches of which only a part is done -------------------------------------------------------------------------
+
+
+def _halve(operation: str, body: bytes) -> tuple[bytes, Callable[[dict[str, Any]], None]] | None:
+    """The request with the first half of its entries, and what adds the others to the answer as not done."""
+    try:
+        request: dict[str, Any] = json.loads(body)
+    except ValueError:
+        return None
+    if operation in ("dynamodb.BatchWriteItem", "dynamodb.BatchGetItem"):
+        return _halve_items(request, gets=operation.endswith("GetItem"))
+    entries = request.get("Entries")
+    if not operation.startswith("sqs.") or not isinstance(entries, list):
+        return None
+    half = len(entries) // 2
+    request["Entries"], rest = entries[:half], entries[half:]
+
+    def refuse(answer: dict[str, Any]) -> None:
+        failed = [{"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"} for entry in rest]
+        answer["Failed"] = [*(answer.get("Failed") or ()), *failed]
+        answer.setdefault("Successful", [])
+
+    return (json.dumps(request).encode() if half else b""), refuse
+
+
+def _halve_items(request: dict[str, Any], *, gets: bool) -> tuple[bytes, Callable[[dict[str, Any]], None]]:
+    kept: dict[str, Any] = {}
+    left: dict[str, Any] = {}
+    for table, wanted in request["RequestItems"].items():
+        entries = wanted["Keys"] if gets else wanted
+        half = len(entries) // 2
+        for target, part in ((kept, entries[:half]), (left, entries[half:])):
+            if part:
+                target[table] = {**wanted, "Keys": part} if gets else part
+
+    def leave(answer: dict[str, Any]) -> None:
+        member = "UnprocessedKeys" if gets else "UnprocessedItems"
+        answer[member] = {**(answer.get(member) or {}), **left}
+        if gets:
+            answer.setdefault("Responses", {})
+
+    return (json.dumps({**request, "RequestItems": kept}).encode() if kept else b""), leave
 
 
 class _Ledger:
@@ -290,8 +395,11 @@ class _Handler(BaseHTTPRequestHandler):
         upstream: int | None = None
         try:
             answer: _Answer | None = None
-            if fault is None or fault.after or fault.fault is FaultKind.truncated:
-                answer = self._forward(body)
+            if fault is not None and fault.fault is FaultKind.partial:
+                answer = self._half(operation, body)
+                upstream = answer.status
+            elif fault is None or fault.after or fault.fault is FaultKind.truncated:
+                answer = self._forward(operation, body)
                 upstream = answer.status
             if fault is not None:
                 answer = self._spoil(operation, fault.fault, answer)
@@ -332,8 +440,23 @@ class _Handler(BaseHTTPRequestHandler):
             raise ValueError("body incomplete")
         return body
 
-    def _forward(self, body: bytes) -> _Answer:
-        upstream = self.server.upstream(self.headers.get("X-Amz-Target", ""), self.path)
+    def _half(self, operation: str, body: bytes) -> _Answer:
+        halves = _halve(operation, body)
+        if halves is None:
+            raise _Cut  # not a batch: the plan is wrong, and nothing is carried out
+        first, add_rest = halves
+        answer = self._forward(operation, first) if first else _Answer(200, (), b"{}")
+        if answer.status != 200:
+            return answer
+        said = json.loads(answer.body)
+        add_rest(said)
+        payload = json.dumps(said).encode()
+        # The checksum is of the answer that was changed here.
+        headers = [(k, v) for k, v in answer.headers if k.lower() not in ("content-length", "x-amz-crc32")]
+        return _Answer(200, (*headers, ("Content-Length", str(len(payload)))), payload)
+
+    def _forward(self, operation: str, body: bytes) -> _Answer:
+        upstream = self.server.upstream(operation.partition(".")[0])
         headers = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP]
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         headers.append(("Content-Length", str(len(body))))
@@ -380,23 +503,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.server.without_fin(self.connection)
             raise _Cut
-        if kind is FaultKind.truncated:
+        if kind is FaultKind.truncated or kind is FaultKind.partial:
             return answer
         if kind is FaultKind.garbage:
-            headers = (("Content-Type", "text/html"), ("Content-Length", str(len(_GARBAGE))))
-            return _Answer(200, headers, _GARBAGE)
-        status, content_type, body = _error_answer(operation, kind)
+            page = (("Content-Type", "text/html"), ("Content-Length", str(len(_GARBAGE))))
+            return _Answer(200, page, _GARBAGE)
+        protocol = _protocol(self.headers, self.path)
+        status, content_type, body = _error_answer(operation, kind, protocol)
         request_id = str(uuid.uuid4())
-        return _Answer(
-            status,
-            (
-                ("Content-Type", content_type),
-                ("Content-Length", str(len(body))),
-                ("x-amzn-RequestId", request_id),
-                ("x-amz-request-id", request_id),
-            ),
-            body,
-        )
+        headers = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("x-amzn-RequestId", request_id),
+            ("x-amz-request-id", request_id),
+        ]
+        if protocol == "cbor":
+            headers.append(("smithy-protocol", "rpc-v2-cbor"))  # else the client does not look at the body
+        return _Answer(status, tuple(headers), body)
 
     def _hang(self) -> None:
         """Say nothing until the client goes away, the proxy stops, or a minute has passed."""
@@ -408,16 +531,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: _Answer, *, whole: bool) -> None:
         self.send_response_only(answer.status)
-        for name, value in answer.headers:
-            self.send_header(name, value)
-        if not whole:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD" and answer.status not in _NO_BODY:
-            self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
-        self.wfile.flush()
+        speaks = self.command != "HEAD" and answer.status not in _NO_BODY and bool(answer.body)
         if not whole:
             self.close_connection = True
+            if not speaks:  # all that such an answer says is in its head: nothing of that comes but the status
+                self.flush_headers()
+                self.wfile.flush()
+                return
+            self.send_header("Connection", "close")
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        self.end_headers()
+        if speaks:
+            self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:
         """The ledger is the log."""
@@ -450,6 +577,7 @@ class FaultProxy(ThreadingHTTPServer):
         port: int = 0,
     ) -> None:
         self.picker = _Picker(plan)
+        self._open: set[socket.socket] = set()
         self.routes = dict(routes)
         self.ledger = _Ledger(ledger)
         self.hang_seconds = hang_seconds
@@ -471,9 +599,8 @@ class FaultProxy(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{self.server_name}:{self.server_port}"
 
-    def upstream(self, target: str, path: str) -> str:
-        prefix, _, operation = target.partition(".")
-        service = _SERVICES.get(prefix, prefix) if operation else "s3"
+    def upstream(self, service: str) -> str:
+        """Where requests for this service go."""
         found = self.routes.get(service) or self.routes.get("*")
         if found is None:
             raise ConnectionRefusedError(f"no route for {service}")
@@ -487,7 +614,43 @@ class FaultProxy(ThreadingHTTPServer):
     def without_fin(self, connection: socket.socket) -> None:
         self._cut.add(id(connection))
 
+    def replan(self, plan: FaultPlan) -> None:
+        """Follow another plan from now on; its requests are counted from 1 again."""
+        self.picker = _Picker(plan)
+
+    def refuse(self) -> None:
+        """Close the port and all connections: who connects from now on is refused, as by a server that is down."""
+        if self._stop_serving():
+            self.socket.close()
+        for connection in tuple(self._open):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # closed meanwhile
+                pass
+
+    def accept(self) -> None:
+        """Open the same port again."""
+        if self._thread is None and not self.stopping:
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
+            self.start()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Inside the block connections are refused."""
+        self.refuse()
+        try:
+            yield
+        finally:
+            self.accept()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
     def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
         if id(request) in self._cut:
             self._cut.discard(id(request))
             self.close_request(request)
@@ -503,11 +666,16 @@ class FaultProxy(ThreadingHTTPServer):
         self._thread.start()
         return self
 
+    def _stop_serving(self) -> bool:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self.shutdown()
+            thread.join()
+        return thread is not None
+
     def stop(self) -> None:
         self.stopping = True
-        if self._thread is not None:
-            self.shutdown()
-            self._thread.join()
+        self._stop_serving()
         self.server_close()
         self.ledger.close()
 
@@ -590,17 +758,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     proxy.start()
     sys.stdout.write(json.dumps({"url": proxy.url, "port": proxy.server_port, "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
-    wait_for_end_of_stdin()
+    _obey_stdin(proxy)
     proxy.stop()
     return 0
 
 
-def wait_for_end_of_stdin(read: Callable[[int], bytes] | None = None) -> None:
-    """Return when standard input closes, which it does at the latest when the process that started this one ends."""
-    take = read or sys.stdin.buffer.read
+def _obey_stdin(proxy: FaultProxy) -> None:
+    """Do what the lines of standard input say, until it closes."""
     try:
-        while take(1024):
-            pass
+        for line in sys.stdin:
+            match line.strip():
+                case "refuse":
+                    proxy.refuse()
+                case "accept":
+                    proxy.accept()
     except (KeyboardInterrupt, ValueError, OSError):
         pass
 

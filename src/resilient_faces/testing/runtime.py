@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,9 @@ def fresh() -> Iterator[None]:
 
 def _forget() -> None:
     circuits.forget()
+    aws = sys.modules.get("resilient_faces.adapters._aws_requests")
+    if aws is not None:  # tests without AWS need not load it
+        aws.limiters.forget()
     services.clear()
     repeats.clear()
     drivers.forget_warnings()

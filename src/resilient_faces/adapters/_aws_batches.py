@@ -1,0 +1,110 @@
+"""Batches whose answer says what was not done: only the rest is sent again, with a pause, for as long as it helps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Final, TypeVar
+
+from resilient_faces._core.context import remaining
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.adapters._aws_errors import AwsError
+from resilient_faces.faults import Executed, Fault, Kind
+from resilient_faces.retry import Backoff, exponential, full
+
+T = TypeVar("T")
+
+ROUNDS: Final = 8
+"""Requests in a row that may get nothing done before the rest is reported."""
+PAUSE: Final[Backoff] = exponential(0.05, factor=2.0, cap=5.0)
+
+
+class UnfinishedBatchError(AwsError):
+    """The service left a part of a batch undone, again and again. What was done stays done.
+
+    Attributes:
+        operation: Such as `dynamodb.BatchWriteItem`.
+        left: The entries that were not done.
+        done: How many were.
+        results: What was read, for an operation that reads.
+        refused: Code of each entry that is wrong in itself, by its id; sending it again is no use.
+    """
+
+    fault: ClassVar[Fault] = Fault(Kind.throttled, "aws.unfinished_batch", Executed.unknown)
+
+    def __init__(
+        self,
+        operation: str,
+        left: Sequence[object],
+        done: int,
+        results: Sequence[object] = (),
+        refused: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(operation, len(left), done)  # the entries themselves stay out of texts and logs
+        self.operation = operation
+        self.left = tuple(left)
+        self.done = done
+        self.results = tuple(results)
+        self.refused = dict(refused)
+
+    def __reduce__(self) -> tuple[type[UnfinishedBatchError], tuple[object, ...]]:
+        return type(self), (self.operation, self.left, self.done, self.results, self.refused)
+
+    def __str__(self) -> str:
+        undone = len(self.left) + len(self.refused)
+        codes = f" ({', '.join(sorted(set(self.refused.values())))})" if self.refused else ""
+        return f"{self.operation} left {undone} of {undone + self.done} entries undone{codes}"
+
+
+class RefusedEntriesError(UnfinishedBatchError):
+    """The service did all of a batch but for entries that are wrong in themselves."""
+
+    fault: ClassVar[Fault] = Fault(Kind.invalid, "aws.refused_entries", Executed.no)
+
+
+def send_all(
+    entries: Iterable[T],
+    send: Callable[[list[T]], Sequence[T]],
+    *,
+    most: int,
+    weigh: Callable[[T], int] = lambda _: 0,
+    heaviest: int = 0,
+) -> list[T]:
+    """Send entries in batches, and what the answers leave undone again, until nothing is left or nothing helps.
+
+    Every answer that leaves something is followed by a pause with full jitter, which grows while no progress is made.
+    No pause begins that would end after the deadline in force, or in a process that shuts down.
+
+    Args:
+        entries: What to send.
+        send: Sends one batch and returns what was not done.
+        most: Entries of a batch at most.
+        weigh: Weight of an entry.
+        heaviest: Weight of a batch at most, unless one entry alone is heavier.
+
+    Returns:
+        What is left undone.
+    """
+    waiting = deque(entries)
+    in_vain = 0
+    previous = 0.0
+    while waiting:
+        batch = [waiting.popleft()]
+        weight = weigh(batch[0])
+        while waiting and len(batch) < most and (weight := weight + weigh(waiting[0])) <= heaviest:
+            batch.append(waiting.popleft())
+        left = send(batch)
+        if not left:
+            in_vain = 0
+            continue
+        waiting.extendleft(reversed(left))
+        in_vain = in_vain + 1 if len(left) >= len(batch) else 0
+        if in_vain >= ROUNDS:
+            break
+        previous = full().spread(PAUSE.delay(in_vain + 1), previous, PAUSE, RUNTIME.random())
+        time_left = remaining()
+        if RUNTIME.stopped or (time_left is not None and previous >= time_left):
+            break
+        RUNTIME.sleep(previous)
+    return list(waiting)

@@ -1,0 +1,236 @@
+"""The requests of one client, each under its operation's guard; and the async face of adapters."""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from resilient_faces._core.options import Checks, checked_call
+from resilient_faces._core.runtime import on_fork
+from resilient_faces._core.workers import run_async
+from resilient_faces.adapters._aws_clients import Body, bodies_of, fitted, warn_of_inner_retries
+from resilient_faces.adapters._aws_costs import CostMeter
+from resilient_faces.adapters._aws_errors import AWS
+from resilient_faces.adapters._aws_operations import operation_of
+from resilient_faces.breaker import Breaker
+from resilient_faces.composing import Decorator, Guard
+from resilient_faces.limits import RateLimiter
+from resilient_faces.retry import Retry
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict
+
+    class Guarding(TypedDict, total=False):
+        """The options of `Requests`, which every adapter hands on."""
+
+        retry: Retry | None
+        breaker: Callable[[str], Decorator[Any]] | None
+        limiter: Callable[..., RateLimiter] | None
+        rates: Mapping[str, float] | None
+        meter: CostMeter | None
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+UNGUARDED: Final[Guarding] = {"retry": None, "breaker": None, "limiter": None}
+"""Options of an adapter whose caller brings guards of their own: one request a call and nothing around it."""
+
+
+_THREE: Final = Retry()
+_Made: TypeAlias = "tuple[Callable[..., Any], str | None]"  # the guarded call, and its token's name
+
+
+class Requests:
+    """The requests of one boto3 client, each under its operation's guard.
+
+    Outermost the retry, which repeats an unknown outcome only where the operation may be repeated; in it the circuit of
+    (service, region, operation); in that the limiter of the same, at the service's default quota unless told otherwise.
+    A circuit that is open refuses at once, without a place in the limiter's queue. Circuits and limiters of the same
+    region and operation are shared by all clients of the process.
+
+    Args:
+        client: A boto3 client that tries once, made by `connect`.
+        retry: How failed requests are repeated; None makes one attempt.
+        breaker: Makes the circuit from its name, such as `rekognition/us-west-2/IndexFaces`; None for no circuit. Use
+            `functools.partial(Breaker, recovery_timeout=10.0)` for other options.
+        limiter: Makes the limiter from its rate, `name=` and `classify=`; None for no limiter.
+        rates: Calls a second by operation, such as `{"IndexFaces": 20.0}`, where your quota is not the default;
+            None for the defaults.
+        meter: Counts dollars for each request, and stops at a daily cap.
+
+    Raises:
+        OptionError: Options are wrong; the message lists all of them.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        retry: Retry | None = _THREE,
+        breaker: Callable[[str], Decorator[Any]] | None = Breaker,
+        limiter: Callable[..., RateLimiter] | None = RateLimiter,
+        rates: Mapping[str, float] | None = None,
+        meter: CostMeter | None = None,
+    ) -> None:
+        checks = Checks("Requests")
+        checks.that(retry is None or isinstance(retry, Retry), "retry", "a Retry(...) or None", retry)
+        for option, made in (("breaker", breaker), ("limiter", limiter)):
+            if made is not None:
+                checks.function(option, made, "Give a function that makes one, such as the class.")
+        for operation, rate in (rates or {}).items():
+            checks.number(f"rates[{operation!r}]", rate, above=True, unit="per second")
+        checks.that(meter is None or isinstance(meter, CostMeter), "meter", "a CostMeter(...) or None", meter)
+        checks.done()
+        self.client: Final = client
+        meta = getattr(client, "meta", None)
+        self.service: Final[str] = "" if meta is None else meta.service_model.service_name
+        self.region: Final[str] = "" if meta is None else meta.region_name or ""
+        self._place = self.region
+        url = urlsplit("" if meta is None else meta.endpoint_url)
+        if url.hostname and not url.hostname.endswith((".amazonaws.com", ".aws")):
+            self._place = f"{url.hostname}:{url.port}"  # another server is another circuit
+        self._retry = retry
+        self._breaker = breaker
+        self._limiter = limiter
+        self._rates = dict(rates or {})
+        self._meter = meter
+        self._methods = {} if meta is None else {name: method for method, name in meta.method_to_api_mapping.items()}
+        self._guarded: dict[tuple[str, bool | None], _Made] = {}
+        if retry is not None and meta is not None:
+            warn_of_inner_retries(client, retry.attempts, stacklevel=5)
+
+    def __call__(self, operation: str, /, **parameters: Any) -> Any:
+        """Make one call of an operation, named as in boto3's model: `IndexFaces`. Returns boto3's answer."""
+        return self.call(operation, parameters, _as_it_is)
+
+    def call(
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        finish: Callable[[Any], R],
+        *,
+        idempotent: bool | None = None,
+    ) -> R:
+        """Make one call, and let `finish` make the result of boto3's answer inside of each attempt.
+
+        So an answer that proves damaged while it is read is an attempt that failed.
+
+        Args:
+            operation: Named as in boto3's model.
+            parameters: Of the operation.
+            finish: Reads and checks the answer.
+            idempotent: Whether this very call may be repeated, where that differs from the operation's row.
+        """
+        function, token = self._guarded.get((operation, idempotent)) or self._make(operation, idempotent)
+        if token is not None and token not in parameters:
+            # Before the first attempt: all of them carry the same.
+            parameters = {**parameters, token: str(uuid.uuid4())}
+        result: R = function(finish, parameters, bodies_of(parameters))
+        return result
+
+    def name_of(self, operation: str) -> str:
+        """Name of this operation's circuit and limiter."""
+        return f"{self.service}/{self._place}/{operation}"
+
+    def _make(self, operation: str, idempotent: bool | None) -> _Made:
+        row = operation_of(self.service, operation)
+        if idempotent is not None:
+            row = replace(row, idempotent=idempotent, token=None)
+        name = self.name_of(operation)
+        policies: list[Decorator[Any]] = []
+        if self._retry is not None:
+            policies.append(self._retry)
+        charging = () if self._meter is None else self._meter.policies(f"{self.service}.{operation}")
+        policies += charging[:-1]
+        if self._breaker is not None:
+            policies.append(self._breaker(name))
+        rate = self._rates.get(operation, None if row.rate is None else row.rate.of(self.region))
+        if self._limiter is not None and rate is not None:
+            policies.append(limiters.get(self._limiter, rate, name))
+        policies += charging[-1:]
+        method: Callable[..., Any] = getattr(self.client, self._methods.get(operation) or _snake(operation))
+
+        def send(finish: Callable[[Any], Any], parameters: Mapping[str, Any], bodies: tuple[Body, ...]) -> Any:
+            for body in bodies:
+                body.rewind()
+            return finish(method(**parameters))
+
+        send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
+        function: Callable[..., Any] = send
+        if policies:
+            function = fitted(Guard(policies), row)(send)  # type: ignore[arg-type]
+        made = self._guarded[operation, idempotent] = (function, row.token)
+        return made
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+Requests.__init__ = checked_call(Requests.__init__)  # type: ignore[method-assign]
+
+
+class Limiters:
+    """One limiter a name, for as long as somebody uses it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: weakref.WeakValueDictionary[tuple[object, ...], RateLimiter] = weakref.WeakValueDictionary()
+        on_fork(self)
+
+    def get(self, make: Callable[..., RateLimiter], rate: float, name: str) -> RateLimiter:
+        with self._lock:
+            found = self._live.get((make, rate, name))
+            if found is None:
+                found = self._live[make, rate, name] = make(rate, name=name, classify=AWS)
+            return found
+
+    def forget(self) -> None:
+        """For tests: who has a limiter keeps it, and nobody else finds it."""
+        with self._lock:
+            self._live.clear()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+limiters: Final = Limiters()
+
+
+def _snake(operation: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
+
+
+# -- the async face -----------------------------------------------------------------------------------------------
+
+
+class AsyncFace(Generic[S]):
+    """An adapter for async code: each method runs in a worker thread, in a copy of the caller's context.
+
+    A task that is cancelled leaves its thread running until the request ends, at the latest after its read timeout.
+
+    Args:
+        sync: The adapter.
+    """
+
+    def __init__(self, sync: S) -> None:
+        self.sync: Final = sync
+
+
+def threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[AsyncFace[S], P], Coroutine[Any, Any, R]]:
+    """Make the async face of a method, for a class that builds on `AsyncFace`."""
+
+    @functools.wraps(method)
+    async def in_thread(self: AsyncFace[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await run_async(functools.partial(method, self.sync, *args, **kwargs), None)
+
+    return in_thread

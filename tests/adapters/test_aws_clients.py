@@ -1,0 +1,456 @@
+"""What `connect` gives: deadlines in requests, damaged answers found, credentials that follow, life after a freeze."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resilient_faces._core.runtime import ManualRuntime
+from resilient_faces.adapters.aws import (
+    AWS,
+    NOT_THERE,
+    DamagedAnswerError,
+    LocalEndpoint,
+    Requests,
+    connect,
+    lambda_deadline,
+    protect,
+)
+from resilient_faces.breaker import Breaker, consecutive
+from resilient_faces.errors import CircuitOpenError, DeadlineExceededError, OptionError, UnknownOptionError
+from resilient_faces.faults import Executed, Kind
+from resilient_faces.flows import Verdict
+from resilient_faces.limits import Deadline, RateLimiter
+
+httpsession = pytest.importorskip("botocore.httpsession", reason="the extra `aws` is not installed")
+TIMES_PER_REQUEST = hasattr(httpsession.URLLib3Session, "_get_request_timeout")
+"""Whether this version of botocore takes a read timeout for one request."""
+
+
+# -- options -------------------------------------------------------------------------------------------------------
+
+
+def test_wrong_options_are_named(local: Any) -> None:
+    """All of them at once, and mistyped names with the one that was meant."""
+    with pytest.raises(OptionError) as wrong:
+        connect("", region="", connect_timeout=0, read_timeout=-1, pool=0)
+    assert [line.split(" must")[0] for line in str(wrong.value).splitlines()] == [
+        "connect.service",
+        "connect.region",
+        "connect.connect_timeout",
+        "connect.read_timeout",
+        "connect.pool",
+    ]
+    with pytest.raises(UnknownOptionError, match="Did you mean read_timeout"):
+        connect("s3", region="us-west-2", read_timout=1.0)
+    with pytest.raises(OptionError, match=r"connect\.profile must be left out with an endpoint"):
+        local(profile="p")
+    with pytest.raises(OptionError, match=r"LocalEndpoint\.url must be an address") as wrong:
+        LocalEndpoint("127.0.0.1:80")
+    with pytest.raises(OptionError, match="without a user and a password") as wrong:
+        LocalEndpoint("http://user:planted@127.0.0.1:80")
+    assert "planted" not in str(wrong.value)
+
+
+# -- the deadline --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes requests and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    kept.append(server.accept()[0])
+                except OSError:
+                    return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        for one in kept:
+            one.close()
+
+
+def test_what_remains_of_the_deadline_is_the_read_timeout(silent: str, resilience: None) -> None:
+    """A client with 1 s under a deadline of 0.2 s gives up after 0.2 s, where botocore can; else after its 1 s."""
+    client = connect("rekognition", region="us-west-2", endpoint=LocalEndpoint(silent), read_timeout=1.0)
+    began = time.monotonic()
+    with Deadline(0.2), pytest.raises(Exception, match="Read timeout"):
+        client.list_faces(CollectionId="c")
+    took = time.monotonic() - began
+    if TIMES_PER_REQUEST:
+        assert 0.15 < took < 0.8
+    else:
+        assert 0.9 < took < 2.0
+    client.close()
+
+
+def test_each_operation_has_its_own_read_timeout(local: Any, script: Any) -> None:
+    """A long poll may be silent for longer than a look-up; a read timeout of yours is for all."""
+    limits: dict[str, float] = {}
+
+    def note(request: Any, operation_name: str, **_: object) -> None:
+        limits[operation_name] = request.context["read_timeout"]
+
+    for client, expected in ((local("sqs"), (25.0, 10.0)), (local("sqs", read_timeout=3.0), (3.0, 3.0))):
+        script(client, (200, {}))
+        client.meta.events.register("request-created.sqs", note)
+        client.receive_message(QueueUrl="http://127.0.0.1:9/q")
+        client.delete_message(QueueUrl="http://127.0.0.1:9/q", ReceiptHandle="r")
+        assert (limits["ReceiveMessage"], limits["DeleteMessage"]) == expected
+
+
+def test_nothing_is_sent_after_the_deadline(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """It is known beforehand that nobody waits for the answer."""
+    client = local()
+    seen = script(client, (200, {"Faces": []}))
+    with Deadline(1.0):
+        clock.advance(1.5)
+        with pytest.raises(DeadlineExceededError, match=r"rekognition\.ListFaces"):
+            client.list_faces(CollectionId="c")
+    assert seen.sent == []
+
+
+# -- answers that are none -----------------------------------------------------------------------------------------
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+QUEUE = {"QueueUrl": "http://127.0.0.1:9/q"}
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_queue_stored_what_was_sent(local: Any, script: Any, good: bool) -> None:
+    """boto3 leaves the checksums of bodies unread."""
+    client = local("sqs")
+    script(client, (200, {"MessageId": "m", "MD5OfMessageBody": md5("body" if good else "b0dy")}))
+    if good:
+        client.send_message(**QUEUE, MessageBody="body")
+    else:
+        with pytest.raises(DamagedAnswerError, match="checksum"):
+            client.send_message(**QUEUE, MessageBody="body")
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_batch_stored_what_was_sent(local: Any, script: Any, good: bool) -> None:
+    """Each entry by its id."""
+    client = local("sqs")
+    told = [{"Id": "1", "MessageId": "m", "MD5OfMessageBody": md5("one" if good else "two")}]
+    script(client, (200, {"Successful": told, "Failed": [{"Id": "2", "SenderFault": False, "Code": "x"}]}))
+    entries = [{"Id": "1", "MessageBody": "one"}, {"Id": "2", "MessageBody": "two"}]
+    if good:
+        client.send_message_batch(**QUEUE, Entries=entries)
+    else:
+        with pytest.raises(DamagedAnswerError, match="checksum"):
+            client.send_message_batch(**QUEUE, Entries=entries)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_comes_out_of_the_queue_is_whole(local: Any, script: Any, good: bool) -> None:
+    """A message whose body does not fit its checksum is no message."""
+    client = local("sqs")
+    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "body", "MD5OfBody": md5("body" if good else "other")}
+    script(client, (200, {"Messages": [message]}))
+    if good:
+        assert client.receive_message(**QUEUE)["Messages"][0]["Body"] == "body"
+    else:
+        with pytest.raises(DamagedAnswerError, match="checksum"):
+            client.receive_message(**QUEUE)
+
+
+@pytest.mark.parametrize("service", ["sns", "cloudwatch", "stepfunctions", "dynamodb"])
+def test_a_page_is_no_answer_of_any_service(local: Any, script: Any, service: str) -> None:
+    """Whatever the protocol: JSON, CBOR or XML."""
+    client = local(service)
+    script(client, (200, b"<!doctype html><html><body>Welcome</body></html>", {"Content-Type": "text/html"}))
+    with pytest.raises(Exception, match=r".") as raised:
+        {
+            "sns": lambda: client.publish(TopicArn="arn:aws:sns:us-west-2:1:t", Message="m"),
+            "cloudwatch": lambda: client.put_metric_data(Namespace="n", MetricData=[{"MetricName": "m", "Value": 1.0}]),
+            "stepfunctions": lambda: client.start_execution(stateMachineArn="a"),
+            "dynamodb": lambda: client.get_item(TableName="table", Key={"k": {"S": "1"}}),
+        }[service]()
+    assert AWS(raised.value).kind is Kind.integrity
+
+
+def test_a_stand_in_that_lacks_the_operation_is_not_retried(local: Any, script: Any, clock: Any) -> None:
+    """It answers 500 with a page; a retry would take that for a server that failed."""
+    client = local()
+    seen = script(client, (500, b"<!doctype html><html lang=en><title>500 Internal Server Error</title></html>"))
+    with pytest.raises(Exception, match=NOT_THERE) as raised:
+        Requests(client)("ListFaces", CollectionId="c")
+    fault = AWS(raised.value)
+    assert (fault.kind, fault.code) == (Kind.invalid, NOT_THERE)
+    assert len(seen.sent) == 1
+
+
+def test_an_error_that_was_cut_is_no_refusal(local: Any, script: Any, clock: Any) -> None:
+    """Its code is lost, and it may be the answer to an attempt that followed one which was carried out."""
+    client = local("dynamodb")
+    script(client, (400, b'{"__type": "Condi', {"Content-Length": "80"}))
+    with pytest.raises(DamagedAnswerError, match="17 bytes instead of 80") as raised:
+        client.put_item(TableName="table", Item={"k": {"S": "1"}})
+    fault = AWS(raised.value)
+    assert (fault.kind, fault.executed) == (Kind.integrity, Executed.unknown)
+
+
+def test_a_page_instead_of_xml_is_damage_and_no_missing_operation(local: Any, script: Any, clock: Any) -> None:
+    """botocore makes a 500 of a 200 of S3 that is no XML."""
+    client = local("s3")
+    script(client, (200, b"<!doctype html><html>Welcome", {"Content-Type": "text/html"}))
+    with pytest.raises(Exception, match=r".") as raised:
+        client.copy_object(Bucket="bucket", Key="key", CopySource="bucket/other")
+    assert AWS(raised.value).kind in (Kind.transient, Kind.integrity)
+
+
+def test_a_500_of_a_gateway_in_front_of_aws_stays_a_server_fault(script: Any, clock: Any) -> None:
+    """Only what is no host of AWS can lack an operation."""
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "rekognition",
+        region_name="us-west-2",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    script(client, (500, b"<html>oops</html>"))
+    from resilient_faces import retry
+
+    with pytest.raises(Exception, match="500") as raised:
+        protect(client, retry(attempts=1)).list_faces(CollectionId="c")
+    assert AWS(raised.value).kind is Kind.transient
+
+
+# -- credentials ---------------------------------------------------------------------------------------------------
+
+
+def key_of(headers: Any) -> str:
+    return str(headers["authorization"]).partition("Credential=")[2].partition("/")[0]
+
+
+def write(file: Path, key: str) -> None:
+    other = file.with_suffix(".new")
+    other.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+    other.replace(file)
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shared credentials file, and no other source of credentials."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    write(file, "FIRST")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return file
+
+
+def test_a_rotated_key_is_used_without_a_restart(credentials: Path, script: Any, resilience: None) -> None:
+    """botocore alone reads the file once."""
+    client = connect("rekognition", region="us-west-2")
+    seen = script(client, (200, {"Faces": []}))
+    client.list_faces(CollectionId="c")
+    write(credentials, "SECOND")
+    client.list_faces(CollectionId="c")
+    assert [key_of(one.headers) for one in seen.sent] == ["FIRST", "SECOND"]
+
+
+def test_a_file_that_is_just_being_written_keeps_the_old_key_in_force(
+    credentials: Path, script: Any, resilience: None
+) -> None:
+    """Half a file is no reason to fail."""
+    client = connect("rekognition", region="us-west-2")
+    seen = script(client, (200, {"Faces": []}))
+    credentials.write_text("[default]\naws_access_key_id = ")
+    client.list_faces(CollectionId="c")
+    credentials.write_text("[defau")
+    client.list_faces(CollectionId="c")
+    credentials.unlink()
+    client.list_faces(CollectionId="c")
+    write(credentials, "SECOND")
+    client.list_faces(CollectionId="c")
+    assert [key_of(one.headers) for one in seen.sent] == ["FIRST", "FIRST", "FIRST", "SECOND"]
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "ExpiredToken", "RequestExpired"])
+def test_an_expired_token_is_looked_up_again_once(
+    credentials: Path, script: Any, failed: Any, monkeypatch: pytest.MonkeyPatch, clock: Any, code: str
+) -> None:
+    """botocore renews ahead of time and does not react to the error. The repeated request is signed anew."""
+    monkeypatch.delenv("AWS_SHARED_CREDENTIALS_FILE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OLD")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    client = connect("rekognition", region="us-west-2")
+
+    def expired() -> Any:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NEW")
+        return failed(code)
+
+    seen = script(client, expired, (200, {"Faces": []}))
+    client.list_faces(CollectionId="c")
+    assert [key_of(one.headers) for one in seen.sent] == ["OLD", "NEW"]
+
+
+def test_a_token_that_stays_expired_is_not_asked_for_again_and_again(
+    credentials: Path, script: Any, failed: Any, clock: Any
+) -> None:
+    """Twice in all; then a person is needed."""
+    client = connect("rekognition", region="us-west-2")
+    seen = script(client, failed("ExpiredTokenException"))
+    with pytest.raises(Exception, match="ExpiredToken") as raised:
+        Requests(client)("ListFaces", CollectionId="c")
+    assert AWS(raised.value).kind is Kind.auth
+    assert len(seen.sent) == 2
+
+
+def test_keys_are_in_no_text(credentials: Path, resilience: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither keys nor where they come from."""
+    from resilient_faces.adapters._aws_credentials import FollowingCredentials
+
+    class Found:
+        @staticmethod
+        def get_frozen_credentials() -> Any:
+            raise AssertionError("nobody asked")
+
+    assert repr(FollowingCredentials(Found, (credentials,))) == "FollowingCredentials(...)"
+    assert "secret" not in repr(LocalEndpoint("http://127.0.0.1:1", "key", "secret"))
+    assert "key" not in repr(LocalEndpoint("http://127.0.0.1:1", "key", "secret"))
+
+
+def test_without_credentials_it_is_the_sdk_that_says_so(
+    credentials: Path, monkeypatch: pytest.MonkeyPatch, resilience: None
+) -> None:
+    """As a fault that no retry mends."""
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials.with_name("none")))
+    client = connect("rekognition", region="us-west-2")
+    with pytest.raises(Exception, match="credentials") as raised:
+        client.list_faces(CollectionId="c")
+    fault = AWS(raised.value)
+    assert (fault.kind, fault.executed) == (Kind.auth, Executed.no)
+
+
+# -- freeze and thaw -----------------------------------------------------------------------------------------------
+
+
+def test_connections_from_before_a_freeze_are_dropped(resilience: None, clock: ManualRuntime) -> None:
+    """A frozen process cannot see that its connections died; the first request after it opens a new one."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    peers: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None: ...
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            peers.append(self.client_address[1])
+            self.send_response(200)
+            self.send_header("Content-Length", "12")
+            self.end_headers()
+            self.wfile.write(b'{"Faces":[]}')
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        endpoint = LocalEndpoint(f"http://127.0.0.1:{server.server_port}")
+        client = connect("rekognition", region="us-west-2", endpoint=endpoint)
+        client.list_faces(CollectionId="c")
+        clock.epoch += 30.0
+        client.list_faces(CollectionId="c")
+        assert peers[0] == peers[1], "kept alive"
+        clock.epoch += 3600.0  # the monotonic clock stood still, as it may while frozen
+        client.list_faces(CollectionId="c")
+        assert peers[2] != peers[1]
+        client.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Invocation:
+    """As much of Lambda's context as is needed."""
+
+    def __init__(self, clock: ManualRuntime, seconds: float) -> None:
+        self._clock = clock
+        self._ends = clock.now + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._ends - self._clock.now) * 1000)
+
+
+def test_the_invocations_remaining_time_is_the_deadline(
+    local: Any, script: Any, failed: Any, clock: ManualRuntime
+) -> None:
+    """Retries end with a margin to answer in, not with the process killed by Lambda."""
+    client = local()
+    script(client, failed("ThrottlingException"))
+    clock.chance = 0.999
+    context = Invocation(clock, 3.0)
+    with lambda_deadline(context, margin=0.5), pytest.raises(Exception, match="ThrottlingException"):
+        Requests(client)("ListFaces", CollectionId="c")
+    assert context.get_remaining_time_in_millis() >= 500
+    with lambda_deadline(Invocation(clock, 2.0)):
+        pass
+    clock.advance(10.0)
+    with pytest.raises(DeadlineExceededError):
+        lambda_deadline(context)
+    with pytest.raises(OptionError, match=r"lambda_deadline\.margin"):
+        lambda_deadline(context, margin=-1.0)
+
+
+def test_after_a_thaw_the_next_invocation_works(local: Any, script: Any, failed: Any, clock: ManualRuntime) -> None:
+    """An hour of nothing between two invocations: circuit, limiter and deadline are those of a fresh start."""
+    client = local()
+    seen = script(client, failed("InternalServerError", 500))
+    requests = Requests(client, retry=None, rates={"ListFaces": 2.0})
+    with lambda_deadline(Invocation(clock, 60.0)):
+        for _ in range(5):
+            with pytest.raises(Exception, match="InternalServerError"):
+                requests("ListFaces", CollectionId="c")
+    clock.advance(3600.0)
+    seen.replies = [(200, {"Faces": []})]
+    clock.slept.clear()
+    with lambda_deadline(Invocation(clock, 60.0)):
+        for _ in range(3):
+            requests("ListFaces", CollectionId="c")
+    assert clock.slept == pytest.approx([0.5, 0.5]), "no burst for the time that was slept through"
+
+
+def test_a_probe_that_froze_does_not_wedge_the_circuit(clock: ManualRuntime) -> None:
+    """Its lease has run out when it thaws: that counts as a failed probe, and the next one decides."""
+    breaker = Breaker("frozen", trips=consecutive(1), recovery_timeout=1.0, probe_lease=30.0)
+    circuit = breaker.circuit
+    circuit.trip(circuit.acquire(), None)
+    clock.advance(1.5)
+    frozen = circuit.acquire()
+    clock.advance(3600.0)
+    with pytest.raises(CircuitOpenError):
+        breaker.call(lambda: None)
+    clock.advance(3.0)
+    breaker.call(lambda: None)
+    circuit.settle(frozen, Verdict.failure)
+    assert circuit.state.value == "closed"
+    limiter = RateLimiter(10.0)
+    clock.advance(3600.0)
+    assert [limiter.reserve() for _ in range(2)] == pytest.approx([0.0, 0.1])

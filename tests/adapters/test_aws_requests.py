@@ -1,0 +1,397 @@
+"""Requests under their guards: what is repeated, what is shared, what it costs, and the same from async code."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import pytest
+
+from resilient_faces import circuits, remaining
+from resilient_faces._core.runtime import RUNTIME, ManualRuntime
+from resilient_faces.adapters.aws import (
+    CAP_REACHED,
+    UNGUARDED,
+    AsyncFace,
+    CostMeter,
+    DamagedAnswerError,
+    Operation,
+    Rate,
+    Requests,
+    operation_of,
+    threaded,
+)
+from resilient_faces.breaker import Breaker
+from resilient_faces.errors import CircuitOpenError, OptionError, ResilienceWarning, UnknownOptionError
+from resilient_faces.limits import Deadline, RateLimiter
+from resilient_faces.retry import Retry
+from resilient_faces.testing.runtime import fresh
+
+FACES = {"Faces": []}
+
+
+def test_a_read_is_repeated_when_nobody_knows_what_became_of_it(
+    local: Any, script: Any, failed: Any, clock: Any
+) -> None:
+    """A 500 of an idempotent operation is asked again."""
+    client = local()
+    seen = script(client, failed("InternalServerError", 500), (200, FACES))
+    assert Requests(client)("ListFaces", CollectionId="c")["Faces"] == []
+    assert len(seen.sent) == 2
+
+
+@pytest.mark.parametrize("reply", ["500", "reset", "time-out", "damaged"])
+def test_an_unknown_outcome_of_what_may_not_be_repeated_comes_out(
+    local: Any, script: Any, failed: Any, clock: Any, reply: str
+) -> None:
+    """Nobody knows whether it was carried out, so one request is all."""
+    from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+
+    client = local()
+    what, raised = {
+        "500": (failed("InternalServerError", 500), ClientError),
+        "reset": (ConnectionClosedError(endpoint_url="u"), ConnectionClosedError),
+        "time-out": (ReadTimeoutError(endpoint_url="u"), ReadTimeoutError),
+        "damaged": ((200, b"<html>"), DamagedAnswerError),
+    }[reply]
+    seen = script(client, what)
+    with pytest.raises(raised):
+        Requests(client)("CreateUser", CollectionId="c", UserId="u", ClientRequestToken="t")
+    assert len(seen.sent) == 1
+
+
+@pytest.mark.parametrize("reply", ["throttled", "refused"])
+def test_what_was_not_carried_out_is_repeated_whatever_it_does(
+    local: Any, script: Any, failed: Any, clock: Any, reply: str
+) -> None:
+    """A throttled call and one that never connected did nothing."""
+    from botocore.exceptions import EndpointConnectionError
+
+    client = local()
+    what = failed("ThrottlingException") if reply == "throttled" else EndpointConnectionError(endpoint_url="u")
+    seen = script(client, what, (200, {}))
+    Requests(client)("CreateUser", CollectionId="c", UserId="u", ClientRequestToken="t")
+    assert len(seen.sent) == 2
+
+
+def test_a_single_call_may_be_declared_safe(local: Any, script: Any, failed: Any, clock: Any) -> None:
+    """And another one of the same operation still may not."""
+    client = local()
+    requests = Requests(client)
+    seen = script(client, failed("InternalServerError", 500), (200, {}), failed("InternalServerError", 500))
+    given = {"CollectionId": "c", "UserId": "u", "ClientRequestToken": "t"}
+    assert requests.call("CreateUser", given, lambda answer: "made", idempotent=True) == "made"
+    assert len(seen.sent) == 2
+    with pytest.raises(Exception, match="InternalServerError"):
+        requests("CreateUser", **given)
+    assert len(seen.sent) == 3
+
+
+def test_an_answer_that_proves_damaged_while_it_is_read_is_a_failed_attempt(
+    local: Any, script: Any, clock: Any
+) -> None:
+    """`finish` runs inside of the attempt."""
+    client = local()
+    seen = script(client, (200, FACES))
+    read: list[int] = []
+
+    def finish(answer: Any) -> int:
+        read.append(1)
+        if len(read) < 3:
+            raise DamagedAnswerError("rekognition.ListFaces", "cut")
+        return len(answer["Faces"])
+
+    assert Requests(client).call("ListFaces", {"CollectionId": "c"}, finish) == 0
+    assert len(seen.sent) == 3
+
+
+def test_all_attempts_carry_one_token_and_the_next_call_another(
+    local: Any, script: Any, failed: Any, clock: Any
+) -> None:
+    """The token is made before the first attempt."""
+    client = local()
+    answer = (200, {"SessionId": "s"})
+    seen = script(client, failed("InternalServerError", 500), answer)
+    requests = Requests(client)
+    requests("CreateFaceLivenessSession")
+    requests("CreateFaceLivenessSession")
+    tokens = [one.body["ClientRequestToken"] for one in seen.sent]
+    assert tokens[0] == tokens[1] != tokens[2]
+    requests("CreateFaceLivenessSession", ClientRequestToken="mine")
+    assert seen.sent[-1].body["ClientRequestToken"] == "mine"
+
+
+def test_without_a_retry_there_is_one_attempt(local: Any, script: Any, failed: Any, clock: Any) -> None:
+    """Callers with guards of their own get nothing on top of them."""
+    client = local()
+    seen = script(client, failed("InternalServerError", 500))
+    requests = Requests(client, **UNGUARDED)
+    for _ in range(20):
+        with pytest.raises(Exception, match="InternalServerError"):
+            requests("ListFaces", CollectionId="c")
+    assert len(seen.sent) == 20, "no circuit opened, no limiter waited"
+    assert clock.slept == []
+
+
+def test_each_operation_has_its_own_circuit(local: Any, script: Any, failed: Any, clock: Any) -> None:
+    """IndexFaces being down says nothing of ListFaces; the same operation of another client shares the circuit."""
+    client = local()
+    script(client, failed("InternalServerError", 500))
+    requests = Requests(client, retry=None)
+    for _ in range(5):
+        with pytest.raises(Exception, match="InternalServerError"):
+            requests("ListFaces", CollectionId="c")
+    with pytest.raises(CircuitOpenError) as refused:
+        Requests(local(), retry=None)("ListFaces", CollectionId="c")
+    assert refused.value.name == requests.name_of("ListFaces") == "rekognition/127.0.0.1:9/ListFaces"
+    with pytest.raises(Exception, match="InternalServerError"):
+        requests("DetectFaces", Image={"Bytes": b"x"})
+
+
+def test_a_throttle_opens_no_circuit_and_slows_the_limiter_of_all(
+    local: Any, script: Any, failed: Any, clock: ManualRuntime
+) -> None:
+    """The quota belongs to region and operation: every client of the process slows down."""
+    one, other = local(), local()
+    script(one, failed("ProvisionedThroughputExceededException"), (200, FACES))
+    script(other, (200, FACES))
+    requests = Requests(other)
+    requests("ListFaces", CollectionId="c")
+    Requests(one)("ListFaces", CollectionId="c")
+    before = len(clock.slept)
+    for _ in range(3):
+        requests("ListFaces", CollectionId="c")
+    assert max(clock.slept[before:]) > 1 / 50
+    assert circuits["rekognition/127.0.0.1:9/ListFaces"].state.value == "closed"
+
+
+def test_the_default_rate_is_the_quota_of_the_region(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """50 a second in the large regions, and so 0.02 s between two calls; yours if you say so."""
+    client = local()
+    script(client, (200, FACES))
+    requests = Requests(client)
+    for _ in range(3):
+        requests("ListFaces", CollectionId="c")
+    assert clock.slept == pytest.approx([0.02, 0.02])
+    own = Requests(client, rates={"ListFaces": 2.0})
+    own("ListFaces", CollectionId="c")
+    own("ListFaces", CollectionId="c")
+    assert clock.slept[2:] == pytest.approx([0.5])
+    assert Rate(50.0, 5.0).of("eu-central-1") == 5.0
+    liveness = operation_of("rekognition", "CreateFaceLivenessSession").rate
+    assert liveness is not None
+    assert (liveness.of("us-west-2"), liveness.of("eu-west-1")) == (25.0, 5.0)
+
+
+def test_a_fresh_start_has_fresh_limiters(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """What slowed down in one test is no matter of the next, even if somebody still holds the limiter."""
+    client = local()
+    script(client, (200, FACES))
+    kept = Requests(client)
+    for _ in range(3):
+        kept("ListFaces", CollectionId="c")
+    clock.slept.clear()
+    with fresh():
+        Requests(client)("ListFaces", CollectionId="c")
+    assert clock.slept == []
+    kept("ListFaces", CollectionId="c")
+    assert clock.slept != []
+
+
+def test_an_open_circuit_refuses_without_a_place_in_the_queue(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """The limiter is within the circuit: who is refused waits for no slot."""
+    client = local()
+    script(client, (200, FACES))
+    requests = Requests(client, rates={"ListFaces": 0.1})
+    requests("ListFaces", CollectionId="c")
+    circuits["rekognition/127.0.0.1:9/ListFaces"].force_open()
+    for _ in range(3):
+        with pytest.raises(CircuitOpenError):
+            requests("ListFaces", CollectionId="c")
+    assert clock.slept == []
+
+
+def test_circuits_and_limiters_are_made_as_told(local: Any, script: Any, failed: Any, clock: Any) -> None:
+    """Any function that makes one will do."""
+    client = local()
+    script(client, failed("InternalServerError", 500))
+    made: list[str] = []
+
+    def limiter(rate: float, *, name: str, classify: Any) -> RateLimiter:
+        made.append(f"{name} at {rate:g}")
+        return RateLimiter(rate, name=name, classify=classify)
+
+    from resilient_faces.breaker import consecutive
+
+    requests = Requests(client, retry=None, breaker=functools.partial(Breaker, trips=consecutive(1)), limiter=limiter)
+    with pytest.raises(Exception, match="InternalServerError"):
+        requests("ListFaces", CollectionId="c")
+    with pytest.raises(CircuitOpenError):
+        requests("ListFaces", CollectionId="c")
+    assert made == ["rekognition/127.0.0.1:9/ListFaces at 50"]
+
+
+def test_wrong_options_are_named_all_at_once(local: Any) -> None:
+    """Class, option, rule, value."""
+    with pytest.raises(OptionError) as wrong:
+        Requests(local(), retry=3, breaker="b", rates={"ListFaces": 0})  # type: ignore[arg-type]
+    assert [line.split(" must")[0] for line in str(wrong.value).splitlines()] == [
+        "Requests.retry",
+        "Requests.breaker",
+        "Requests.rates['ListFaces']",
+    ]
+    with pytest.raises(UnknownOptionError, match="Did you mean retry"):
+        Requests(local(), retri=None)  # type: ignore[call-arg]
+
+
+def test_a_client_that_retries_inside_is_told_of(foreign: Any) -> None:
+    """Three attempts outside and four inside would be twelve requests."""
+    with pytest.warns(ResilienceWarning, match="RF101 .* 3 attempts of the policy x 4 inside are up to 12 requests"):
+        Requests(foreign(retries={"total_max_attempts": 4}))
+    Requests(foreign(retries={"total_max_attempts": 1}))
+    Requests(foreign(), **UNGUARDED)
+
+
+def test_the_deadline_of_the_context_ends_the_retries(
+    local: Any, script: Any, failed: Any, clock: ManualRuntime
+) -> None:
+    """No wait starts that would end after it, and nothing is sent once it has passed."""
+    client = local()
+    seen = script(client, failed("InternalServerError", 500))
+    clock.chance = 0.999
+    with Deadline(0.05), pytest.raises(Exception, match="InternalServerError"):
+        Requests(client)("ListFaces", CollectionId="c")
+    assert len(seen.sent) == 1
+    with Deadline(0.05):
+        clock.advance(1.0)
+        with pytest.raises(Exception, match="deadline"):
+            Requests(client, **UNGUARDED)("ListFaces", CollectionId="c")
+    assert len(seen.sent) == 1
+
+
+# -- what it costs -------------------------------------------------------------------------------------------------
+
+
+def test_every_attempt_is_counted(local: Any, script: Any, failed: Any, clock: ManualRuntime) -> None:
+    """Three attempts can be three charges; free operations are not counted."""
+    meter = CostMeter()
+    client = local()
+    indexed = (200, {"FaceRecords": [], "FaceModelVersion": "7.0"})
+    script(client, failed("InternalServerError", 500), failed("InternalServerError", 500), indexed)
+    requests = Requests(client, meter=meter)
+    requests("IndexFaces", CollectionId="c", Image={"Bytes": b"x"})
+    spent = meter.snapshot()
+    assert spent.dollars == pytest.approx(0.003), "0.001 dollars an image"
+    assert spent.calls == {"rekognition.IndexFaces": 3}
+    assert spent.left is None
+
+
+def test_the_cap_is_never_passed_and_holds_until_the_next_day(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """The request that would pass it does not leave, a circuit is forced open, and midnight (UTC) opens the way."""
+    clock.epoch = 1_700_000_000.0 - 1_700_000_000.0 % 86_400 - clock.now + 86_400 - 3600  # 23:00 UTC
+    told: list[Any] = []
+    RUNTIME.listen(told.append)
+    meter = CostMeter(0.0025)
+    client = local()
+    seen = script(client, (200, {"FaceDetails": []}))
+    requests = Requests(client, meter=meter, retry=None)
+    for _ in range(2):
+        requests("DetectFaces", Image={"Bytes": b"x"})
+    for _ in range(3):
+        with pytest.raises(CircuitOpenError) as refused:
+            requests("DetectFaces", Image={"Bytes": b"x"})
+        assert refused.value.retry_after == pytest.approx(3600, abs=1.0)
+    assert len(seen.sent) == 2
+    spent = meter.snapshot()
+    assert (spent.dollars, spent.refused) == (pytest.approx(0.002), 1)
+    assert [(one.status, one.name) for one in told if one.type == "transition"] == [("forced_open", "rekognition/cost")]
+    seen.replies = [(200, FACES)]
+    assert requests("ListFaces", CollectionId="c")["Faces"] == [], "what is free goes on"
+    clock.advance(3601.0)
+    seen.replies = [(200, {"FaceDetails": []})]
+    requests("DetectFaces", Image={"Bytes": b"x"})
+    assert meter.snapshot().dollars == pytest.approx(0.001)
+
+
+def test_the_first_refusal_says_that_it_is_the_cap(local: Any, clock: ManualRuntime) -> None:
+    """So that nobody looks for a fault of the service."""
+    meter = CostMeter(0.0005, name="rekognition/cost/small")
+    with pytest.raises(CircuitOpenError) as refused:
+        meter.charge("rekognition.IndexFaces")
+    assert refused.value.last_failure == CAP_REACHED
+
+
+def test_prices_are_yours_to_say(clock: ManualRuntime) -> None:
+    """By region, volume and contract."""
+    meter = CostMeter(1.0, prices={"rekognition.IndexFaces": 0.1}, name="rekognition/cost/other")
+    for _ in range(10):
+        meter.charge("rekognition.IndexFaces")
+    assert meter.snapshot().left == pytest.approx(0.0)
+    with pytest.raises(CircuitOpenError):
+        meter.charge("rekognition.IndexFaces")
+    with pytest.raises(OptionError, match=r"CostMeter\.cap must be more than 0 dollars a day; got -1"):
+        CostMeter(-1)
+
+
+# -- async ---------------------------------------------------------------------------------------------------------
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.left: list[float | None] = []
+
+    def ask(self, number: int, *, twice: bool = False) -> int:
+        self.left.append(remaining())
+        return number * 2 if twice else number
+
+
+class AsyncCounter(AsyncFace[Counter]):
+    ask = threaded(Counter.ask)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_async_face_runs_in_a_thread_with_the_callers_context(backend: str) -> None:
+    """The deadline of the caller is the deadline of the request."""
+    import threading
+
+    import anyio
+
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    sync = Counter()
+    threads: list[int] = []
+
+    class Noting(Counter):
+        def ask(self, number: int, *, twice: bool = False) -> int:
+            threads.append(threading.get_ident())
+            return sync.ask(number, twice=twice)
+
+    async def main() -> int:
+        async with Deadline(5.0):
+            face: AsyncFace[Counter] = AsyncFace(Noting())
+            return await threaded(Noting.ask)(face, 21, twice=True)  # type: ignore[arg-type]
+
+    assert anyio.run(main, backend=backend) == 42
+    assert sync.left[0] is not None
+    assert 0 < sync.left[0] <= 5.0
+    assert threads != [threading.get_ident()]
+    assert inspect.iscoroutinefunction(AsyncCounter.ask)
+    assert anyio.run(AsyncCounter(Counter()).ask, 3, backend=backend) == 3
+
+
+def test_an_operation_without_a_row_is_judged_by_its_name() -> None:
+    """Reading may be repeated, everything else may not."""
+    assert operation_of("rekognition", "ListUsers").idempotent
+    assert not operation_of("rekognition", "CreateUser").idempotent
+    assert operation_of("rekognition", "IndexFaces") is not operation_of("rekognition", "ListFaces")
+    assert isinstance(operation_of("lambda", "Invoke"), Operation)
+
+
+def test_retry_is_checked_by_type_only() -> None:
+    """A Retry with options of its own is fitted to each operation, not replaced."""
+    from resilient_faces.adapters._aws_clients import fitted
+
+    whole = fitted(Retry(attempts=7), operation_of("rekognition", "IndexFaces"))
+    (retry,) = whole.policies
+    assert isinstance(retry, Retry)
+    assert (retry.attempts, retry.idempotent) == (7, True)

@@ -1,0 +1,276 @@
+"""Guards put into a boto3 client that somebody else made."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from resilient_faces import circuit_breaker, circuits, guard, retry
+from resilient_faces._core.runtime import RUNTIME, ManualRuntime
+from resilient_faces.adapters.aws import AWS, DamagedAnswerError, Requests, UnrepeatableBodyError, protect, unprotect
+from resilient_faces.errors import CircuitOpenError, DeadlineExceededError, DecorationError, ResilienceWarning
+from resilient_faces.faults import Kind
+from resilient_faces.limits import Deadline
+from resilient_faces.retry import Retrier, Retry, none
+
+ONCE = {"total_max_attempts": 1, "mode": "standard"}
+
+
+def page(*faces: str, after: str | None = None) -> tuple[int, dict[str, Any]]:
+    return 200, {"Faces": [{"FaceId": one} for one in faces], **({"NextToken": after} if after else {})}
+
+
+def test_the_same_client_comes_back_guarded(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """Types, `exceptions` and `meta` stay what they were, because it is the very same object."""
+    client = foreign(retries=ONCE)
+    before = type(client)
+    seen = script(client, failed("InternalServerError", 500), page("f"))
+    assert protect(client, retry()) is client
+    assert type(client) is before
+    assert client.list_faces(CollectionId="c")["Faces"] == [{"FaceId": "f"}]
+    assert len(seen.sent) == 2
+    assert client.list_faces.__name__ == "list_faces"
+
+
+def test_paginators_use_the_guarded_operations(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """A page that fails is asked for again, and the listing goes on."""
+    client = protect(foreign(retries=ONCE), retry())
+    script(client, page("a", after="2"), failed("InternalServerError", 500), page("b", after="3"), page("c"))
+    pages = client.get_paginator("list_faces").paginate(CollectionId="c")
+    assert [face["FaceId"] for one in pages for face in one["Faces"]] == ["a", "b", "c"]
+
+
+def test_waiters_use_the_guarded_operations(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """A waiter that meets a fault is not over."""
+    client = protect(foreign("dynamodb", retries=ONCE), retry())
+    seen = script(client, failed("InternalServerError", 500), (200, {"Table": {"TableStatus": "ACTIVE"}}))
+    client.get_waiter("table_exists").wait(TableName="table")
+    assert len(seen.sent) == 2
+
+
+def test_each_operation_has_its_own_idempotence(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """One policy for the whole client, and still nothing is sent twice that may not be."""
+    from botocore.exceptions import ReadTimeoutError
+
+    client = protect(foreign("dynamodb", retries=ONCE), retry())
+    seen = script(client, ReadTimeoutError(endpoint_url="u"), (200, {}))
+    client.get_item(TableName="table", Key={"k": {"S": "1"}})
+    assert len(seen.sent) == 2
+    seen.replies = [ReadTimeoutError(endpoint_url="u")]
+    with pytest.raises(ReadTimeoutError):
+        client.execute_statement(Statement="insert")  # has no row, and its name does not say that it reads
+    assert len(seen.sent) == 3
+
+
+def test_who_knows_better_says_so_for_operations_without_a_row(foreign: Any, script: Any, clock: Any) -> None:
+    """`idempotent=True` counts where nothing is known; a row of the tables it does not override."""
+    from botocore.exceptions import ReadTimeoutError
+
+    client = protect(foreign("dynamodb", retries=ONCE), retry(idempotent=True))
+    seen = script(client, ReadTimeoutError(endpoint_url="u"), (200, {}))
+    client.execute_statement(Statement="insert")
+    assert len(seen.sent) == 2
+
+
+def test_a_retrier_of_ones_own_does_not_repeat_an_unknown_outcome_either(foreign: Any, script: Any, clock: Any) -> None:
+    """Retriers decide alone, so they are fitted too."""
+    from botocore.exceptions import ConnectionClosedError
+
+    mine = Retry(retriers=(Retrier(on=Exception, attempts=5, jitter=none()),))
+    client = protect(foreign("dynamodb", retries=ONCE), mine)
+    seen = script(client, ConnectionClosedError(endpoint_url="u"))
+    with pytest.raises(ConnectionClosedError):
+        client.execute_statement(Statement="insert")
+    assert len(seen.sent) == 1
+    with pytest.raises(ConnectionClosedError):
+        client.get_item(TableName="table", Key={"k": {"S": "1"}})
+    assert len(seen.sent) == 6
+
+
+def test_one_token_for_all_attempts_of_a_transaction(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """boto3 makes a token for each call, which under a retry is each attempt: two tokens would write twice."""
+    client = protect(foreign("dynamodb", retries=ONCE), retry())
+    seen = script(client, failed("InternalServerError", 500), (200, {}))
+    client.transact_write_items(TransactItems=[{"Put": {"TableName": "table", "Item": {"k": {"S": "1"}}}}])
+    tokens = {one.body["ClientRequestToken"] for one in seen.sent}
+    assert (len(seen.sent), len(tokens)) == (2, 1)
+
+
+def test_a_policy_for_each_operation(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """A function of the operation's name gives each its own circuit."""
+    client = protect(foreign(retries=ONCE), lambda operation: circuit_breaker(f"faces/{operation}"))
+    script(client, failed("InternalServerError", 500))
+    for _ in range(5):
+        with pytest.raises(Exception, match="InternalServerError"):
+            client.list_faces(CollectionId="c")
+    with pytest.raises(CircuitOpenError):
+        client.list_faces(CollectionId="c")
+    assert circuits["faces/ListFaces"].state.value == "open"
+    assert circuits["faces/ListCollections"].state.value == "closed"
+
+
+def test_a_client_that_retries_inside_is_told_of(foreign: Any, script: Any) -> None:
+    """With the number of requests that one call can come to."""
+    with pytest.warns(ResilienceWarning, match="RF101 .* 3 attempts of the policy x 3 inside are up to 9 requests"):
+        protect(foreign(retries={"total_max_attempts": 3, "mode": "standard"}), retry())
+    with pytest.warns(ResilienceWarning, match="any number of attempts of the policy x 3 inside are requests without"):
+        protect(foreign(retries={"total_max_attempts": 3}), Retry(attempts=float("inf")))
+    with pytest.warns(ResilienceWarning, match="up to 5 attempts by itself: 1 attempts"):
+        protect(foreign(retries={"mode": "legacy"}), circuit_breaker("faces"))
+    with pytest.warns(ResilienceWarning, match="up to 10 attempts by itself"):
+        protect(foreign("dynamodb", retries={"mode": "legacy"}), retry())
+
+
+@pytest.mark.parametrize(("service", "mode"), [("rekognition", None), ("dynamodb", None), ("dynamodb", "legacy")])
+def test_the_number_in_the_warning_is_the_number_of_requests(
+    foreign: Any, script: Any, failed: Any, monkeypatch: pytest.MonkeyPatch, service: str, mode: str | None
+) -> None:
+    """Counted on this very version of botocore, whose defaults changed between versions."""
+    from resilient_faces.adapters.aws import inner_attempts
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    client = foreign(service, retries=None if mode is None else {"mode": mode})
+    seen = script(client, failed("InternalServerError", 500))
+    with pytest.raises(Exception, match="InternalServerError"):
+        client.list_tables() if service == "dynamodb" else client.list_collections()
+    assert len(seen.sent) == inner_attempts(client)
+
+
+def test_attempts_of_the_sdk_are_told_as_attempts(
+    foreign: Any, script: Any, failed: Any, clock: ManualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event for each, with the attempt of the policy as its parent; and the chain of attempts multiplies them."""
+    from resilient_faces._core.context import ATTEMPTS, amplification
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    told: list[Any] = []
+    chain: list[int] = []
+    RUNTIME.listen(told.append)
+    client = foreign(retries={"total_max_attempts": 2, "mode": "standard"})
+    with pytest.warns(ResilienceWarning):
+        protect(client, retry(attempts=2, backoff=0.0))
+    client.meta.events.register("before-send.rekognition", lambda **_: chain.append(amplification(ATTEMPTS.get())))
+    script(client, failed("InternalServerError", 500))
+    with pytest.raises(Exception, match="InternalServerError"):
+        client.list_faces(CollectionId="c")
+    assert [(one.attempt, one.parent) for one in told if one.policy == "sdk"] == [(2, 1), (2, 2)]
+    assert chain == [1, 2, 2, 4]
+    assert ATTEMPTS.get() is None
+
+
+def test_damaged_answers_raise(foreign: Any, script: Any, clock: Any) -> None:
+    """A bare client takes a page of the hotel's network for an empty list."""
+    client = foreign(retries=ONCE)
+    seen = script(client, (200, b"<!doctype html>Welcome"))
+    assert "Faces" not in client.list_faces(CollectionId="c")
+    protect(client, retry(attempts=2))
+    with pytest.raises(DamagedAnswerError):
+        client.list_faces(CollectionId="c")
+    assert len(seen.sent) == 3
+
+
+def test_the_deadline_is_kept(foreign: Any, script: Any, clock: ManualRuntime) -> None:
+    """What has passed is not begun."""
+    client = protect(foreign(retries=ONCE), circuit_breaker("faces"))
+    seen = script(client, page("f"))
+    with Deadline(1.0):
+        client.list_faces(CollectionId="c")
+        clock.advance(2.0)
+        with pytest.raises(DeadlineExceededError):
+            client.list_faces(CollectionId="c")
+    assert len(seen.sent) == 1
+
+
+def test_guards_come_off_again(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """As if nothing had been."""
+    client = foreign(retries=ONCE)
+    before = dict(vars(client))
+    protect(client, guard(retry(), circuit_breaker("faces")))
+    assert unprotect(client) is client
+    assert vars(client) == before
+    seen = script(client, failed("InternalServerError", 500), (200, b"<html>"))
+    with pytest.raises(Exception, match="InternalServerError"):
+        client.list_faces(CollectionId="c")
+    assert "Faces" not in client.list_faces(CollectionId="c"), "the hooks are gone too"
+    assert len(seen.sent) == 2
+    assert unprotect(client) is client
+
+
+def test_what_connect_gave_stays_when_guards_come_off(local: Any, script: Any, clock: Any) -> None:
+    """Each takes away only what it brought."""
+    client = unprotect(protect(local(), retry()))
+    seen = script(client, (200, b"<html>"))
+    with pytest.raises(DamagedAnswerError):
+        client.list_faces(CollectionId="c")
+    told: list[Any] = []
+    RUNTIME.listen(told.append)
+    seen.replies = [page("f")]
+    protect(client, retry()).list_faces(CollectionId="c")
+    assert told == [], "each request is counted once, however often guards came and went"
+
+
+def test_an_adapter_around_a_guarded_client_is_told_of(foreign: Any) -> None:
+    """Two retries multiply, whoever put them there."""
+    client = protect(foreign(retries=ONCE), retry(attempts=4))
+    with pytest.warns(ResilienceWarning, match="3 attempts of the policy x 4 inside are up to 12 requests"):
+        Requests(client)
+
+
+def test_nobody_is_guarded_twice(foreign: Any) -> None:
+    """Two retries multiply."""
+    client = protect(foreign(retries=ONCE), retry())
+    with pytest.raises(DecorationError, match="unprotect"):
+        protect(client, retry())
+
+
+SLOW_DOWN = (503, b"<Error><Code>SlowDown</Code></Error>")
+
+
+def test_the_transfer_manager_uses_the_guarded_operations(foreign: Any, script: Any, clock: Any) -> None:
+    """s3transfer calls the client's methods, so it calls the guarded ones."""
+    client = protect(foreign("s3", retries=ONCE), retry())
+    seen = script(client, SLOW_DOWN, (200, b"", {"ETag": '"x"'}))
+    client.upload_fileobj(io.BytesIO(b"data"), "bucket", "key")
+    assert len(seen.sent) == 2
+    assert b"data" in seen.sent[1].body
+
+
+def test_a_file_is_sent_whole_by_every_attempt(foreign: Any, script: Any, clock: Any) -> None:
+    """The first attempt reads it to its end; without going back the second would store an empty object."""
+    client = protect(foreign("s3", retries=ONCE), retry())
+    seen = script(client, SLOW_DOWN, SLOW_DOWN, (200, b"", {"ETag": '"x"'}))
+    file = io.BytesIO(b"headdata")
+    file.seek(4)
+    client.put_object(Bucket="bucket", Key="key", Body=file)
+    assert [b"data" in one.body and b"head" not in one.body for one in seen.sent] == [True, True, True]
+    assert (
+        len({one.headers.get("x-amz-decoded-content-length", one.headers.get("content-length")) for one in seen.sent})
+        == 1
+    )
+
+
+def test_a_body_that_cannot_be_read_again_is_not_sent_again(foreign: Any, script: Any, clock: Any) -> None:
+    """Half of it is gone: the attempt that would send the rest is not made."""
+
+    class Pipe(io.RawIOBase):
+        def __init__(self, data: bytes) -> None:
+            self._rest = io.BytesIO(data)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            return self._rest.readinto(buffer)
+
+        def tell(self) -> int:
+            raise io.UnsupportedOperation("tell")
+
+    from resilient_faces.adapters._aws_clients import Body
+
+    body = Body(Pipe(b"data"))
+    body.rewind()
+    with pytest.raises(UnrepeatableBodyError, match="give bytes, or a file that can seek"):
+        body.rewind()
+    assert AWS(UnrepeatableBodyError()).kind is Kind.invalid

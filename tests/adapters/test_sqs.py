@@ -1,0 +1,447 @@
+"""SQS: what travels with a message, what a lost answer leaves behind, dead letters and their way back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resilient_faces import request
+from resilient_faces._core.context import REQUEST, remaining
+from resilient_faces._core.runtime import RUNTIME, ManualRuntime
+from resilient_faces.adapters import cloudwatch, dynamodb, s3, sns, sqs
+from resilient_faces.adapters.aws import AWS, AsyncFace, DamagedAnswerError
+from resilient_faces.adapters.sqs import (
+    MAX_VISIBILITY,
+    AsyncSqs,
+    Delivery,
+    Outgoing,
+    RefusedEntriesError,
+    Sqs,
+    UnfinishedBatchError,
+)
+from resilient_faces.errors import DeadlineExceededError, OptionError
+from resilient_faces.events import Event
+from resilient_faces.faults import Fault, Kind
+from resilient_faces.limits import Deadline
+
+
+@pytest.fixture
+def queue(services: Any) -> Sqs:
+    return Sqs(services.through("sqs"), services.queue(), services.queue())
+
+
+def take(queue: Sqs, most: int = 10) -> tuple[Delivery, ...]:
+    return queue.receive(most, wait=1, visibility=60)
+
+
+def dead_letters(services: Any, queue: Sqs) -> tuple[Delivery, ...]:
+    return take(Sqs(services.direct("sqs"), queue._dead_letters or ""))
+
+
+def test_all_copies_of_a_message_carry_one_id(services: Any, queue: Sqs) -> None:
+    """The answer is lost, the send is repeated: two messages, by one id one."""
+    services.lose("sqs.SendMessage")
+    sent = queue.send("work")
+    copies = take(queue)
+    assert [one.id for one in copies] == [sent.id, sent.id]
+    assert len({one.message_id for one in copies}) == 2
+
+
+def test_a_fifo_queue_drops_the_second_copy(services: Any) -> None:
+    """Its de-duplication id is ours."""
+    queue = Sqs(services.through("sqs"), services.queue(fifo=True))
+    services.lose("sqs.SendMessage")
+    queue.send("work", group="g")
+    assert [one.group for one in take(queue)] == ["g"]
+    with pytest.raises(OptionError, match="group"):
+        queue.send("work")
+
+
+def test_request_and_deadline_travel_with_the_work(services: Any, queue: Sqs, clock: ManualRuntime) -> None:
+    """What is in force where a message is sent is in force where it is worked on, less the time in between."""
+    with request("request-7", "upload"), Deadline(30.0):
+        queue.send("work")
+    clock.advance(10.0)
+    (delivery,) = take(queue)
+    assert delivery.request_id == "request-7"
+    with delivery.work():
+        assert REQUEST.get().id == "request-7"
+        assert remaining() == pytest.approx(20.0, abs=0.01)
+    clock.advance(21.0)
+    with pytest.raises(DeadlineExceededError), delivery.work():
+        raise AssertionError("begun too late")
+
+
+def test_work_without_a_deadline_waits_for_ever(services: Any, queue: Sqs, clock: ManualRuntime) -> None:
+    """`math.inf` says so where a deadline is in force; and a message of others has none."""
+    with Deadline(30.0):
+        queue.send("ours", within=math.inf)
+    services.direct("sqs").send_message(QueueUrl=queue._queue, MessageBody="theirs")
+    clock.advance(1000.0)
+    found = {one.body: one for one in take(queue)}
+    assert set(found) == {"ours", "theirs"}
+    assert found["theirs"].id == found["theirs"].message_id
+    with found["theirs"].work():
+        assert remaining() is None
+        assert REQUEST.get().id == found["theirs"].id
+
+
+def test_expired_work_is_dropped_and_counted(services: Any, queue: Sqs, clock: ManualRuntime) -> None:
+    """Deleted without being handed on, told as an event of its request; what is in time comes through."""
+    heard: list[Event] = []
+    RUNTIME.listen(heard.append)
+    with request("request-8"):
+        queue.send("late", within=5.0)
+    queue.send("in time")
+    clock.advance(5.9)
+    assert len(take(queue)) == 2  # clocks may differ by a second
+    late = Sqs(services.through("sqs"), queue._queue, tolerance=0.0)
+    with request("request-9"):
+        late.send("late", within=5.0)
+    clock.advance(6.0)
+    assert take(late) == ()
+    assert late.expired == 1
+    told = [one for one in heard if one.status == "expired"]
+    assert [(one.type, one.policy, one.request_id) for one in told] == [("rejected", "sqs", "request-9")]
+
+
+def test_a_receive_is_not_repeated(services: Any, queue: Sqs) -> None:
+    """A lost answer hides its messages; asking again at once would hide more and use up deliveries."""
+    queue.send("work")
+    services.lose("sqs.ReceiveMessage")
+    with pytest.raises(Exception, match="closed"):
+        take(queue)
+    assert services.seen.count("ReceiveMessage") == 1
+
+
+def test_a_message_that_lacks_something_is_a_damaged_answer(
+    local: Callable[..., Any], script: Callable[..., Any]
+) -> None:
+    """Not an empty queue, and not a crash of the reader."""
+    client = local("sqs")
+    script(client, (200, {"Messages": [{"MessageId": "m", "Body": "b"}]}))
+    with pytest.raises(DamagedAnswerError, match="lacks"):
+        Sqs(client, "http://127.0.0.1/q", retry=None).receive(1, wait=0, visibility=1)
+
+
+def test_receipts_that_are_lost_are_let_go(services: Any, queue: Sqs) -> None:
+    """Somebody else has the message by now, or it is done: neither is an error."""
+    queue.send("work")
+    (delivery,) = take(queue)
+    assert queue.extend(delivery, 60.0)
+    stale = dataclasses.replace(delivery, receipt="no-such-receipt")
+    queue.ack(stale)
+    queue.retry(stale, 0.0)
+    assert not queue.extend(stale, 60.0)
+    queue.ack_many([stale, delivery])
+    assert queue.waiting() == (0, 0)
+
+
+def test_a_retry_hands_the_message_out_again(queue: Sqs) -> None:
+    """With its count."""
+    queue.send("work")
+    (first,) = take(queue)
+    queue.retry(first, 0.0)
+    (second,) = take(queue)
+    assert (first.count, second.count, second.id) == (1, 2, first.id)
+
+
+# -- batches ------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_failed_is_sent_again(services: Any, queue: Sqs, clock: ManualRuntime) -> None:
+    """23 messages are three requests; of the first only a half got in."""
+    services.strike("sqs.SendMessageBatch", "partial")
+    sent = queue.send_many([f"work {number}" for number in range(23)])
+    assert len({one.id for one in sent}) == len({one.message_id for one in sent}) == 23
+    assert services.seen == ["SendMessageBatch"] * 3
+    assert queue.waiting()[0] == 23
+    found: list[Delivery] = []
+    while batch := take(queue):
+        found += batch
+    services.strike("sqs.DeleteMessageBatch", "partial")
+    queue.ack_many(found)
+    assert services.seen.count("DeleteMessageBatch") == 3
+    assert queue.waiting() == (0, 0)
+
+
+def test_what_the_queue_refuses_is_not_sent_again(
+    local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime
+) -> None:
+    """The sender's own fault stays one; all others are sent, and their ids are told."""
+    client = local("sqs")
+    wrong = {"Id": "1", "SenderFault": True, "Code": "InvalidMessageContents"}
+    sent = script(
+        client, (200, {"Successful": [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": None}], "Failed": [wrong]})
+    )
+    with pytest.raises(RefusedEntriesError) as caught:
+        Sqs(client, "http://127.0.0.1/q").send_many(["planted good", Outgoing("planted bad")])
+    error = caught.value
+    assert (len(sent.sent), error.done, error.refused) == (1, 1, {"1": "InvalidMessageContents"})
+    assert AWS(error).kind is Kind.invalid
+    assert "planted" not in f"{error!s}{error!r}{sent.operations}"
+
+
+def test_a_batch_that_gets_nowhere_is_handed_back(services: Any, queue: Sqs, clock: ManualRuntime) -> None:
+    """As the messages that were given, to be sent later with the same ids."""
+    services.strike("sqs.SendMessageBatch", "partial", *range(1, 30))
+    messages = [Outgoing("a", id="id-a"), Outgoing("b", id="id-b")]
+    with pytest.raises(UnfinishedBatchError) as caught:
+        queue.send_many(messages)
+    assert caught.value.left == (messages[1],)
+    assert [one.id for one in caught.value.results] == ["id-a"]  # type: ignore[attr-defined]
+
+
+def test_an_answer_must_speak_of_every_entry(
+    local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime
+) -> None:
+    """An empty 200 would pass for success otherwise."""
+    client = local("sqs")
+    sent = script(client, (200, {"Successful": [], "Failed": []}))
+    with pytest.raises(DamagedAnswerError, match="all entries"):
+        Sqs(client, "http://127.0.0.1/q").send_many(["a"])
+    assert len(sent.sent) == 3
+
+
+def test_batches_keep_to_the_size_of_a_request(services: Any, queue: Sqs) -> None:
+    """1 MB of bodies a request; one that is larger is refused before it is sent."""
+    queue.send_many(["x" * 400_000] * 3)
+    assert services.seen == ["SendMessageBatch"] * 2
+    with pytest.raises(OptionError, match="S3"):
+        queue.send("x" * 1_048_577)
+    with pytest.raises(OptionError, match="delay"):
+        queue.send("x", delay=901.0)
+
+
+# -- dead letters -------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_letter_is_sent_before_its_message_is_deleted(services: Any, queue: Sqs) -> None:
+    """A crash between the two leaves the message in both places, never in none."""
+    queue.send("work")
+    (delivery,) = take(queue)
+    services.strike("sqs.DeleteMessage", "500", 1, 2, 3)
+    with pytest.raises(Exception, match="InternalServerError"):
+        queue.dead(delivery, "no use")
+    assert services.seen.index("SendMessage", 1) < services.seen.index("DeleteMessage")
+    services.strike("sqs.SendMessage", "500", 1, 2, 3)
+    with pytest.raises(Exception, match="InternalServerError"):
+        queue.dead(delivery, "no use")
+    assert services.seen.count("DeleteMessage") == 3
+    (letter,) = dead_letters(services, queue)
+    assert (letter.id, letter.body, letter.reason) == (delivery.id, "work", "no use")
+
+
+def test_a_dead_letter_says_kind_and_code_and_names_nobody(
+    services: Any, queue: Sqs, clock: ManualRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The text of the error, which may hold anything, stays behind; so does the deadline."""
+    caplog.set_level("DEBUG", logger="resilient_faces")
+    heard: list[Event] = []
+    RUNTIME.listen(heard.append)
+    with request("request-1"):
+        queue.send("key-of-a-photo", within=5.0)
+    (delivery,) = take(queue)
+    queue.dead(delivery, AWS(ValueError("planted-name")))
+    clock.advance(100.0)
+    (letter,) = dead_letters(services, queue)
+    assert (letter.reason, letter.request_id, letter.deadline) == ("unknown: ValueError", "request-1", None)
+    texts = f"{letter!r}{delivery!r}{heard}{caplog.text}{services.written}{letter.attributes}"
+    assert "planted-name" not in texts
+    assert "key-of-a-photo" not in f"{letter!r}{delivery!r}{heard}{caplog.text}{services.written}"
+
+
+def test_a_reason_is_short_and_printable(services: Any, queue: Sqs) -> None:
+    """And never empty, which the queue would refuse."""
+    queue.send("a")
+    queue.send("b")
+    for delivery, reason in zip(take(queue), ("x\n\x00" * 300, ""), strict=True):
+        queue.send_dead(delivery, reason)
+    assert {one.reason for one in dead_letters(services, queue)} == {"x" * 250, "unknown"}
+
+
+def test_without_a_dead_letter_queue_there_are_no_dead_letters(services: Any) -> None:
+    """Said with the option that is missing."""
+    queue = Sqs(services.through("sqs"), services.queue())
+    with pytest.raises(OptionError, match="dead_letter_url"):
+        queue.send_dead(Delivery("b", "r", 1, "m"), "x")
+    with pytest.raises(OptionError, match="dead_letter_url"):
+        list(queue.redrive())
+    with pytest.raises(OptionError, match="another queue"):
+        Sqs(object(), "q", "q")
+
+
+def test_dead_letters_go_back_with_their_ids(services: Any, queue: Sqs) -> None:
+    """All attributes but reason and deadline; how often is counted; nothing is left behind."""
+    with request("request-1"):
+        sent = queue.send_many([str(number) for number in range(12)])
+    while batch := take(queue):
+        for delivery in batch:
+            queue.dead(delivery, "x")
+    steps = list(queue.redrive())
+    assert {one.id for one in steps} == {one.id for one in sent}
+    assert not any(one.error_code for one in steps)
+    assert queue.waiting() == (12, 0)
+    (again, *_) = take(queue)
+    assert (again.reason, again.request_id) == ("", "request-1")
+    assert again.attributes["redriven"]["StringValue"] == "1"
+    queue.dead(again, "x")
+    list(queue.redrive())
+    numbers: list[str] = []
+    while batch := take(queue):
+        numbers += [one.attributes["redriven"]["StringValue"] for one in batch if one.id == again.id]
+    assert numbers == ["2"]
+
+
+def test_what_was_moved_once_is_not_moved_twice(services: Any, queue: Sqs) -> None:
+    """A message that dies again meanwhile, or a second copy, stays a dead letter and can be seen at once."""
+    queue.send("work")
+    (delivery,) = take(queue)
+    queue.send_dead(delivery, "x")
+    queue.dead(delivery, "x")  # two copies of one message
+    assert len(list(queue.redrive())) == 1
+    assert queue.waiting() == (1, 1)
+    assert len(dead_letters(services, queue)) == 1
+
+
+def test_a_redrive_that_is_stopped_leaves_the_rest_untouched(services: Any, queue: Sqs) -> None:
+    """Between two steps nothing is half done; what was received and not moved is seen by others at once."""
+    queue.send_many(["a", "b", "c"])
+    for delivery in take(queue):
+        queue.dead(delivery, "x")
+    steps = queue.redrive()
+    next(steps)
+    steps.close()
+    assert queue.waiting() == (1, 2)
+    assert len(list(queue.redrive(1))) == 1
+    assert queue.waiting() == (2, 1)
+
+
+def test_what_cannot_be_moved_stays_a_dead_letter(services: Any, queue: Sqs) -> None:
+    """Its code is told, and the next one is tried."""
+    queue.send_many(["a", "b"])
+    for delivery in take(queue):
+        queue.dead(delivery, "x")
+    services.strike("sqs.SendMessage", "500", 1, 2, 3)
+    steps = list(queue.redrive())
+    assert sorted(one.error_code for one in steps) == ["", "InternalServerError"]
+    assert queue.waiting()[0] == 1
+
+
+# -- the heartbeat ------------------------------------------------------------------------------------------------
+
+
+class Line:
+    """A client that notes what is asked of it."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[int] = []
+        self.beaten = threading.Event()
+
+    def change_message_visibility(self, **parameters: Any) -> dict[str, Any]:
+        self.asked.append(parameters["VisibilityTimeout"])
+        self.beaten.set()
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+        return {}
+
+
+def lost() -> Exception:
+    exceptions = pytest.importorskip("botocore.exceptions")
+    details = {"Error": {"Code": "ReceiptHandleIsInvalid"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    error: Exception = exceptions.ClientError(details, "ChangeMessageVisibility")
+    return error
+
+
+def held(line: Line, received: float | None = None) -> tuple[Any, Delivery]:
+    return Sqs(line, "q", retry=None, breaker=None), Delivery("b", "r", 1, "m", received=received)
+
+
+def test_work_in_hand_is_kept_hidden() -> None:
+    """From a thread, a third into each time; and no longer than the work."""
+    line = Line()
+    queue, delivery = held(line)
+    with queue.keep(delivery, 1) as hold:
+        assert line.beaten.wait(5)
+    count = len(line.asked)
+    assert (set(line.asked), hold.lost) == ({1}, False)
+    assert not any(thread.name == "resilient_faces-heartbeat" for thread in threading.enumerate())
+    assert len(line.asked) == count
+
+
+def test_a_lost_receipt_is_told_to_the_work(clock: ManualRuntime) -> None:
+    """A failed beat is none: two more come before the time is over."""
+    line = Line(OSError("x"), lost())
+    queue, delivery = held(line)
+    heart = sqs._Heart(queue, delivery, 30)
+    assert heart.beat()
+    assert not heart.beat()
+    assert heart.hold.lost
+
+
+def test_nobody_keeps_a_message_for_longer_than_twelve_hours(clock: ManualRuntime) -> None:
+    """Counted from when it was handed out."""
+    line = Line()
+    queue, delivery = held(line, received=clock.now)
+    heart = sqs._Heart(queue, delivery, 600)
+    clock.advance(MAX_VISIBILITY - 100)
+    assert heart.beat()
+    clock.advance(100)
+    assert not heart.beat()
+    assert (line.asked, heart.hold.lost) == ([100], True)
+
+
+# -- faces and options --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plain", "face", "without"),
+    [
+        (sqs.Sqs, sqs.AsyncSqs, {"redrive"}),
+        (dynamodb.DynamoDb, dynamodb.AsyncDynamoDb, {"scan"}),
+        (s3.S3, s3.AsyncS3, set()),
+        (sns.Sns, sns.AsyncSns, set()),
+        (cloudwatch.CloudWatch, cloudwatch.AsyncCloudWatch, set()),
+    ],
+)
+def test_both_faces_have_the_same_methods(plain: type, face: type, without: set[str]) -> None:
+    """But for iterators, which belong into a thread of their own."""
+    methods = {name for name in vars(plain) if not name.startswith("_") and callable(getattr(plain, name))}
+    assert {name for name in vars(face) if not name.startswith("_")} == methods - without
+    assert issubclass(face, AsyncFace)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_async_face_keeps_a_message_too(backend: str) -> None:
+    """Without holding up the loop."""
+    anyio = pytest.importorskip("anyio")
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    line = Line()
+    queue, delivery = held(line)
+
+    async def work() -> bool:
+        async with AsyncSqs(queue).keep(delivery, 1) as hold:
+            while not line.asked:
+                await anyio.sleep(0.01)
+        await AsyncSqs(queue).extend(delivery, 5)
+        return bool(hold.lost)
+
+    assert not anyio.run(work, backend=backend)
+    assert line.asked[-1] == 5
+
+
+def test_attributes_of_others_are_kept(services: Any, queue: Sqs) -> None:
+    """Ten are as many as a message takes: then ours give way."""
+    theirs = {f"theirs{number}": {"DataType": "Binary", "BinaryValue": b"\x00"} for number in range(10)}
+    services.direct("sqs").send_message(QueueUrl=queue._queue, MessageBody="x", MessageAttributes=theirs)
+    (delivery,) = take(queue)
+    queue.dead(delivery, Fault(Kind.invalid, "code"))
+    (letter,) = dead_letters(services, queue)
+    assert set(letter.attributes) == set(theirs)
