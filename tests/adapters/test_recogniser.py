@@ -12,9 +12,18 @@ pytest.importorskip("skimage", reason="the extra `demo` is not installed")
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFilter
 
-from resilient_faces.adapters import recogniser
-from resilient_faces.adapters.recogniser import BasicEngine, Picture, UnreadableImageError, decode
+from resilient_faces.adapters import _faces, recogniser
+from resilient_faces.adapters.recogniser import (
+    BasicEngine,
+    Face,
+    Picture,
+    TooManyPixelsError,
+    UnreadableImageError,
+    decode,
+    quality,
+)
 from resilient_faces.errors import MissingExtraError
 
 ASTRONAUT = (178, 70, 272, 186)  # noted by hand
@@ -77,6 +86,45 @@ def test_threads_share_an_engine(engine: BasicEngine) -> None:
         assert set(pool.map(lambda _: engine.detect(shown), range(8))) == {alone}
 
 
+def test_the_same_photo_is_alike_and_others_are_not(engine: BasicEngine) -> None:
+    """A hint: a photo is 100 percent like itself, over 80 like a slightly changed copy, and far from another face."""
+    portrait = source("astronaut.png")
+    changed = PIL.Image.open(io.BytesIO(encoded(portrait.rotate(2, PIL.Image.BICUBIC), quality=70)))
+    faces = [engine.detect(picture(one)) for one in (portrait, changed.convert("RGB"))]
+    (first,) = engine.embed(picture(portrait), faces[0])
+    (second,) = engine.embed(picture(changed.convert("RGB")), (faces[0][0],))
+    lfw = np.load(recogniser.skimage_data() / "lfw_subset.npy")[:20]
+    others = [PIL.Image.fromarray((one * 255).astype(np.uint8)).resize((120, 120)).convert("RGB") for one in lfw]
+    rows = np.concatenate([engine.embed(picture(one), (Face((0, 0, 120, 120), 0.9),)) for one in others])
+    assert np.linalg.norm(rows, axis=1) == pytest.approx([1] * 20, abs=1e-5)
+    assert engine.similarity(float(first @ first)) == pytest.approx(100, abs=0.01)
+    assert engine.similarity(float(first @ second)) > 80
+    assert max(engine.similarity(float(first @ row)) for row in rows) < 60
+    assert engine.embed(picture(portrait), ()).shape == (0, rows.shape[1])
+
+
+def test_likeness_rises_from_nothing_to_a_hundred(engine: BasicEngine) -> None:
+    """Straight between its knees, never outside of 0 to 100."""
+    assert [engine.similarity(cosine) for cosine in (0.0, 0.55, 0.8, 0.9, 1.0, 1.1)] == pytest.approx(
+        [0, 0, 80, 90, 100, 100]
+    )
+
+
+def test_quality_is_brightness_and_sharpness(engine: BasicEngine) -> None:
+    """Darker is less bright, blurred is less sharp, and a plain surface is not sharp at all."""
+    portrait = source("astronaut.png")
+    face = Face(ASTRONAUT, 0.9)
+    good = quality(picture(portrait), face)
+    dark = quality(picture(portrait.point(lambda value: value // 4)), face)
+    blurred = quality(picture(portrait.filter(PIL.ImageFilter.GaussianBlur(3))), face)
+    assert dark.brightness == pytest.approx(good.brightness / 4, abs=1)
+    assert blurred.sharpness < 0.5 * good.sharpness
+    assert blurred.brightness == pytest.approx(good.brightness, abs=2)
+    plain = quality(picture(PIL.Image.new("RGB", (300, 300), (51, 51, 51))), face)
+    assert (plain.brightness, plain.sharpness) == (pytest.approx(20, abs=0.1), 0.0)
+    assert quality(picture(portrait), Face((500, 500, 500, 510), 0.9)).sharpness == 0.0
+
+
 def test_the_engine_names_nobody(engine: BasicEngine) -> None:
     """A cascade has no identity, and the engine says so."""
     assert engine.names_people is False
@@ -109,8 +157,11 @@ def test_what_is_no_whole_picture_is_refused(data: bytes) -> None:
 
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture of too many pixels is refused from its header."""
-    monkeypatch.setattr(recogniser, "MAX_PIXELS", 1000)
-    with pytest.raises(UnreadableImageError, match="pixels"):
+    monkeypatch.setattr(_faces, "MAX_PIXELS", 1000)
+    with pytest.raises(TooManyPixelsError, match="100 x 100 pixels are more than 1000"):
+        decode(encoded(PIL.Image.new("L", (100, 100)), "PNG"))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own limit comes first
+    with pytest.raises(TooManyPixelsError):
         decode(encoded(PIL.Image.new("L", (100, 100)), "PNG"))
 
 

@@ -19,7 +19,7 @@ def command() -> click.Group:
         import click
     except ImportError:
         raise MissingExtraError(extra="cli", missing="click") from None
-    from resilient_faces.cli import demo, redrive
+    from resilient_faces.cli import demo, redrive, rekognition
 
     @click.group(
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -30,6 +30,7 @@ def command() -> click.Group:
         """Retry, circuit breakers and graceful degradation for face-recognition systems."""
 
     resilient_faces.add_command(demo.command())
+    resilient_faces.add_command(rekognition.command())
     resilient_faces.add_command(redrive.command())
     return resilient_faces
 
