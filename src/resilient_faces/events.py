@@ -21,7 +21,7 @@ EventType: TypeAlias = Literal[
     "degraded",  # a fallback answered, or a service was marked as degraded
     "throttled",  # a limiter slowed down after a throttling answer
     "abandoned",  # a worker thread outlived its time limit
-    "store_failed",  # a shared store did not answer: the circuit goes on by itself
+    "store_failed",  # a shared store did not answer: the circuit or limiter goes on by itself
     "step",  # a stage of a pipeline began or ended
 ]
 

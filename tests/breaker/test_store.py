@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from resilient_faces import Breaker, CircuitOpenError, Event
-from resilient_faces.breaker import MemoryStore, Shared, State, consecutive
+from resilient_faces import Breaker, CircuitOpenError, DeadlineExceededError, Event, deadline, guard
+from resilient_faces.breaker import MemoryStore, Shared, State, consecutive, failure_rate, failures_within
 from resilient_faces.testing import ManualRuntime, Mode, script
 
 
@@ -95,7 +96,7 @@ def test_a_process_that_died_while_probing(mode: Mode, clock: ManualRuntime) -> 
     """Its lease ends in the store too, and another takes the trial."""
     store = MemoryStore()
     there = process(store, probe_lease=30.0)
-    store.save("db/", Shared(1, "half_open", store.now() + 30.0, 0, "X"), 0)
+    store.save("db/", Shared(1, "half_open", 30.0, 0, "X", "somebody"), 0)
     refused(mode, there)
     clock.advance(31.0)
     assert mode.run(there, script("fine")) == "fine"
@@ -118,20 +119,31 @@ def test_the_store_is_asked_seldom(mode: Mode, clock: ManualRuntime) -> None:
 
 
 def test_closed_circuits_write_nothing(mode: Mode, clock: ManualRuntime) -> None:
-    """Only transitions are told: a healthy fleet costs reads."""
-    saved: list[Shared] = []
+    """Only failures and transitions are told: a healthy fleet costs reads."""
+    written: list[object] = []
 
     class Counting(MemoryStore):
         def save(self, key: str, shared: Shared, expected: int) -> bool:
-            saved.append(shared)
+            written.append((shared.state, shared.last, shared.seconds, expected))
             return super().save(key, shared, expected)
+
+        def count(self, key: str, version: int, within: float) -> Shared | None:
+            written.append("failure")
+            return super().count(key, version, within)
+
+        def clear(self, key: str, version: int) -> None:
+            written.append("clear")
+            super().clear(key, version)
 
     breaker = process(Counting())
     mode.run(breaker, script("fine"))
+    assert written == []
     fail(mode, breaker)
-    assert saved == []
-    fail(mode, breaker)
-    assert [(one.version, one.state, one.last) for one in saved] == [(1, "open", "ConnectionResetError")]
+    mode.run(breaker, script("fine", "fine"))
+    assert written == ["failure", "clear"]
+    written.clear()
+    fail(mode, breaker, 2)
+    assert written == ["failure", ("open", "ConnectionResetError", 10.0, 0)]
 
 
 def test_counters_stay_exact(mode: Mode, clock: ManualRuntime) -> None:
@@ -143,7 +155,7 @@ def test_counters_stay_exact(mode: Mode, clock: ManualRuntime) -> None:
     assert breaker.circuit.snapshot().rejected == 3
 
 
-@pytest.mark.parametrize("broken", ["now", "load", "save"])
+@pytest.mark.parametrize("broken", ["load", "save", "count"])
 def test_a_store_that_fails_is_left_out(mode: Mode, clock: ManualRuntime, events: list[Event], broken: str) -> None:
     """The circuit goes on by itself: it opens, refuses, probes and closes; an event says so."""
 
@@ -156,6 +168,10 @@ def test_a_store_that_fails_is_left_out(mode: Mode, clock: ManualRuntime, events
     setattr(Broken, broken, raises)
     breaker = process(Broken())
     assert mode.run(breaker, script("fine")) == "fine"
+    fail(mode, breaker)
+    clock.advance(2.0)  # long enough to ask again
+    assert mode.run(breaker, script("fine")) == "fine"
+    clock.advance(2.0)
     fail(mode, breaker, 2)
     refused(mode, breaker)
     clock.advance(10.0)
@@ -164,6 +180,26 @@ def test_a_store_that_fails_is_left_out(mode: Mode, clock: ManualRuntime, events
     told = [one for one in events if one.type == "store_failed"]
     assert told
     assert {(one.status, one.code, one.name) for one in told} == {("local", "OSError", "db")}
+
+
+def test_a_success_that_could_not_be_told_is_told_by_the_next(mode: Mode, clock: ManualRuntime) -> None:
+    """The call is not affected, and the failures counted before do not stay for ever."""
+    broken = [True]
+
+    class Broken(MemoryStore):
+        def clear(self, key: str, version: int) -> None:
+            if broken[0]:
+                raise OSError("store is down")
+            super().clear(key, version)
+
+    breaker = process(Broken())
+    fail(mode, breaker)
+    assert mode.run(breaker, script("fine")) == "fine"
+    broken[0] = False
+    clock.advance(2.0)
+    assert mode.run(breaker, script("fine")) == "fine"
+    fail(mode, breaker)
+    assert breaker.circuit.state is State.closed
 
 
 def test_a_store_that_hangs_holds_up_nobody(mode: Mode, resilience: None, events: list[Event]) -> None:
@@ -227,3 +263,394 @@ def test_a_shared_circuit_needs_a_name(resilience: None) -> None:
     """Or nobody could find it."""
     with pytest.raises(Exception, match=r"Breaker\.name must be given if the circuit is shared"):
         Breaker(store=MemoryStore())
+
+
+# -- counting together ---------------------------------------------------------------------------------------------
+
+
+def fleet(store: Any, size: int, **options: Any) -> list[Breaker]:
+    return [process(store, **options) for _ in range(size)]
+
+
+def test_processes_count_failures_together(mode: Mode, clock: ManualRuntime) -> None:
+    """Five processes with one failure each are five failures: the fifth opens it, the others learn it in time."""
+    breakers = fleet(MemoryStore(), 8, trips=consecutive(5))
+    for breaker in breakers[:5]:
+        fail(mode, breaker)
+    states = [breaker.circuit.state for breaker in breakers]
+    assert states == [State.closed] * 4 + [State.open] + [State.closed] * 3
+    clock.advance(0.5)  # less than `refresh`: they have not looked again
+    fail(mode, breakers[0])  # a call that it made not knowing better, and that tells it
+    assert breakers[0].circuit.state is State.open
+    assert breakers[0].circuit.snapshot().retry_after == 9.5
+    clock.advance(0.5)
+    for breaker in breakers[1:]:
+        refused(mode, breaker)
+
+
+def test_at_most_one_call_too_many_for_each_process(mode: Mode, clock: ManualRuntime) -> None:
+    """Whatever the order: the threshold, and one for each other process."""
+    breakers = fleet(MemoryStore(), 8, trips=consecutive(5))
+    called = 0
+
+    def failing() -> None:
+        nonlocal called
+        called += 1
+        raise ConnectionResetError
+
+    for breaker in breakers:
+        mode.run(breaker, script("fine"))  # they have just looked, and do so again after `refresh`
+    for _ in range(20):
+        for breaker in breakers:
+            with pytest.raises((ConnectionResetError, CircuitOpenError)):
+                mode.call(breaker(mode.wrap(failing)))
+    assert called == 12
+
+
+def test_a_success_ends_the_row(mode: Mode, clock: ManualRuntime) -> None:
+    """Of the process that had failed: it clears what was counted."""
+    here, there = fleet(MemoryStore(), 2, trips=consecutive(3))
+    fail(mode, here)
+    fail(mode, there)
+    clock.advance(1.0)  # it looks before it calls
+    mode.run(here, script("fine"))
+    fail(mode, here, 2)
+    assert here.circuit.state is there.circuit.state is State.closed
+    fail(mode, there)
+    assert there.circuit.state is State.open
+
+
+def test_failures_that_are_far_apart_are_no_row(mode: Mode, clock: ManualRuntime) -> None:
+    """Rarely calling processes with a failure each now and then must not open it between them."""
+    breakers = fleet(MemoryStore(), 6, trips=consecutive(3))
+    for breaker in breakers:
+        fail(mode, breaker)
+        clock.advance(31.0)
+    assert {breaker.circuit.state for breaker in breakers} == {State.closed}
+
+
+def test_failures_within_a_period_are_counted_together(mode: Mode, clock: ManualRuntime) -> None:
+    """Within the rule's own period; a success changes nothing."""
+    here, there = fleet(MemoryStore(), 2, trips=failures_within(4, seconds=10.0))
+    fail(mode, here, 2)
+    mode.run(here, script("fine"))
+    fail(mode, there)
+    clock.advance(10.0)  # the period is over
+    fail(mode, here)
+    assert here.circuit.state is State.closed
+    fail(mode, there, 2)
+    fail(mode, here)
+    assert here.circuit.state is State.open
+
+
+def test_rates_are_not_counted_together(mode: Mode, clock: ManualRuntime) -> None:
+    """Each success would have to be written; each process goes by its own rate, and tells when it opens."""
+    asked: list[str] = []
+
+    class Watching(MemoryStore):
+        def count(self, key: str, version: int, within: float) -> Shared | None:
+            asked.append(key)
+            return super().count(key, version, within)
+
+    here, there = fleet(Watching(), 2, trips=failure_rate(0.5, calls=4, minimum=4))
+    fail(mode, here, 4)
+    assert asked == []
+    clock.advance(1.0)
+    refused(mode, there)
+
+
+def test_what_was_counted_goes_with_the_generation(mode: Mode, clock: ManualRuntime) -> None:
+    """After the circuit has closed again the count begins at nothing."""
+    here, there = fleet(MemoryStore(), 2, trips=consecutive(2))
+    fail(mode, here, 2)
+    clock.advance(10.0)
+    assert mode.run(here, script("fine")) == "fine"
+    fail(mode, here)
+    assert here.circuit.state is State.closed
+    clock.advance(1.0)
+    fail(mode, there)
+    assert there.circuit.state is State.open
+
+
+# -- who learns what, and when -------------------------------------------------------------------------------------
+
+
+def test_who_was_away_while_it_was_open_does_not_probe_beside_the_prober(mode: Mode, clock: ManualRuntime) -> None:
+    """A process that made no call meanwhile learns that the trial is another's, and that its own turn has come."""
+    store = MemoryStore()
+    here, there, fresh = fleet(store, 3)
+    fail(mode, here, 2)
+    clock.advance(10.5)
+    outcomes: list[object] = []
+
+    def probe() -> str:
+        for one in (there, fresh):
+            try:
+                outcomes.append(one.call(lambda: "called"))
+            except CircuitOpenError as error:
+                outcomes.append(error.retry_after)
+        return "fine"
+
+    assert mode.call(here(mode.wrap(probe))) == "fine"
+    assert outcomes == [1.0, 1.0]  # until the next look, long before the prober's lease is over
+
+
+def test_a_store_that_is_asked_every_time_gives_one_trial_as_well(mode: Mode, clock: ManualRuntime) -> None:
+    """With `refresh=0` a process that may not probe is refused, and asks again at once."""
+    here, there = fleet(MemoryStore(), 2, refresh=0.0)
+    fail(mode, here, 2)
+    refused(mode, there)
+    clock.advance(10.0)
+    outcomes: list[object] = []
+
+    def probe() -> str:
+        for _ in range(3):
+            with pytest.raises(CircuitOpenError):
+                there.call(lambda: outcomes.append("called"))
+        return "fine"
+
+    assert mode.call(here(mode.wrap(probe))) == "fine"
+    assert outcomes == []
+    assert mode.run(there, script("fine")) == "fine"
+
+
+def test_a_record_that_is_made_anew_is_news(mode: Mode, clock: ManualRuntime) -> None:
+    """After the store has lost the old one, which had been written more often."""
+    store = MemoryStore()
+    here, there, third = fleet(store, 3)
+    fail(mode, here, 2)
+    clock.advance(10.0)
+    assert mode.run(here, script("fine")) == "fine"
+    mode.run(there, script("fine"))
+    store._records.clear()
+    clock.advance(0.5)
+    fail(mode, third, 2)
+    clock.advance(0.5)
+    refused(mode, there)
+
+
+def test_the_open_time_may_be_shorter_than_refresh(mode: Mode, clock: ManualRuntime) -> None:
+    """It is looked at often enough not to be missed."""
+    store = MemoryStore()
+    here, there = fleet(store, 2, refresh=30.0, recovery_timeout=3.0, probe_lease=50.0)
+    mode.run(there, script("fine"))
+    fail(mode, here, 2)
+    clock.advance(3.5)
+    outcomes: list[object] = []
+
+    def probe() -> str:
+        with pytest.raises(CircuitOpenError):
+            there.call(lambda: outcomes.append("called"))
+        return "fine"
+
+    assert mode.call(here(mode.wrap(probe))) == "fine"
+    assert outcomes == []
+
+
+def test_a_reset_by_hand_reaches_the_others(mode: Mode, clock: ManualRuntime) -> None:
+    """Also from a process that never called anything, and whoever had opened the circuit."""
+    store = MemoryStore()
+    here, there, by_hand = fleet(store, 3)
+    fail(mode, here, 2)
+    refused(mode, there)
+    by_hand.reset()
+    clock.advance(1.0)
+    assert mode.run(here, script("fine")) == "fine"
+    assert mode.run(there, script("fine")) == "fine"
+
+
+def test_a_reset_by_hand_clears_what_was_counted(mode: Mode, clock: ManualRuntime) -> None:
+    """Two failures before it and one after it are one."""
+    here, by_hand = fleet(MemoryStore(), 2, trips=consecutive(3))
+    fail(mode, here, 2)
+    by_hand.reset()
+    here.circuit.reset()
+    clock.advance(1.0)
+    fail(mode, here)
+    assert here.circuit.state is State.closed
+
+
+def test_a_circuit_that_is_reset_itself_tells_it_at_its_next_call(mode: Mode, clock: ManualRuntime) -> None:
+    """`circuits["db"].reset()` knows nothing of stores; the next call does."""
+    store = MemoryStore()
+    here, there = fleet(store, 2)
+    fail(mode, here, 2)
+    refused(mode, there)
+    here.circuit.reset()
+    assert mode.run(here, script("fine")) == "fine"
+    clock.advance(1.0)
+    assert mode.run(there, script("fine")) == "fine"
+
+
+def test_keys_are_shared_one_by_one(mode: Mode, clock: ManualRuntime) -> None:
+    """One host's circuit opens for all processes, the other hosts' do not."""
+    store = MemoryStore()
+    here, there = fleet(store, 2, key=lambda host: host, max_keys=2)
+
+    def call(breaker: Breaker, host: str, answer: object) -> object:
+        return mode.call(breaker(mode.function(script(answer))), host)
+
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            call(here, "a", ConnectionResetError())
+    with pytest.raises(CircuitOpenError):
+        call(there, "a", "called")
+    for host in ("b", "c", "d"):  # more than are kept in mind
+        assert call(there, host, "fine") == "fine"
+    with pytest.raises(CircuitOpenError):
+        call(there, "a", "called")
+    assert len(there._sharing._views) <= 2  # type: ignore[union-attr]
+
+
+def test_an_opening_that_could_not_be_told_is_told_later(mode: Mode, clock: ManualRuntime) -> None:
+    """The store was away when the circuit opened."""
+    store = MemoryStore()
+    down = [True]
+
+    class Sometimes(MemoryStore):
+        def load(self, key: str) -> Shared | None:
+            return self.away() or store.load(key)
+
+        def count(self, key: str, version: int, within: float) -> Shared | None:
+            return self.away() or store.count(key, version, within)
+
+        def save(self, key: str, shared: Shared, expected: int) -> bool:
+            self.away()
+            return store.save(key, shared, expected)
+
+        def away(self) -> None:
+            if down[0]:
+                raise OSError("store is down")
+
+    here, there = process(Sometimes()), process(store)
+    fail(mode, here, 2)
+    assert store.load("db/") is None
+    down[0] = False
+    clock.advance(2.0)
+    refused(mode, here)
+    assert refused(mode, there).retry_after == 8.0
+
+
+def test_a_store_that_lost_its_records_is_told_again(mode: Mode, clock: ManualRuntime) -> None:
+    """A server that restarts empty does not close a circuit, and its new records are believed."""
+    store = MemoryStore()
+    here, there = fleet(store, 2)
+    fail(mode, here, 2)
+    refused(mode, there)
+    store._records.clear()
+    clock.advance(1.0)
+    refused(mode, there)
+    record = store.load("db/")
+    assert record is not None
+    assert record.state == "open"
+    clock.advance(1.0)
+    refused(mode, here)
+
+
+def test_a_claim_whose_answer_was_lost_is_recognised(mode: Mode, clock: ManualRuntime) -> None:
+    """The trial is this process's own: it goes on probing instead of waiting for its own lease."""
+    store = MemoryStore()
+
+    class Lossy(MemoryStore):
+        def load(self, key: str) -> Shared | None:
+            return store.load(key)
+
+        def count(self, key: str, version: int, within: float) -> Shared | None:
+            return store.count(key, version, within)
+
+        def save(self, key: str, shared: Shared, expected: int) -> bool:
+            saved = store.save(key, shared, expected)
+            if shared.state == "half_open":
+                raise OSError("the answer was lost")
+            return saved
+
+    here = process(Lossy(), ignore=KeyError)
+    fail(mode, here, 2)
+    clock.advance(10.0)
+    with pytest.raises(KeyError):  # a neutral answer: the trial goes on
+        mode.run(here, script(KeyError()))
+    clock.advance(2.0)
+    assert mode.run(here, script("fine")) == "fine"
+    record = store.load("db/")
+    assert record is not None
+    assert record.state == "closed"
+
+
+def test_a_late_answer_of_an_old_generation_counts_nothing(mode: Mode, clock: ManualRuntime) -> None:
+    """Its failure belongs to a circuit that has opened and closed meanwhile."""
+    store = MemoryStore()
+    here, there = fleet(store, 2, trips=consecutive(2))
+    late = here.circuit.generation
+
+    def meanwhile() -> None:
+        fail(Mode("sync"), there, 2)
+        clock.advance(10.0)
+        assert there.call(lambda: "fine") == "fine"
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        mode.call(here(mode.wrap(meanwhile)))
+    assert late is here.circuit.generation
+    record = store.load("db/")
+    assert record is not None
+    assert (record.state, record.failures) == ("closed", 0)
+
+
+def test_a_store_that_failed_is_left_alone_for_a_moment(mode: Mode, clock: ManualRuntime) -> None:
+    """Or each call would wait for it."""
+    asked: list[float] = []
+
+    class Broken(MemoryStore):
+        def load(self, key: str) -> Shared | None:
+            asked.append(clock.now)
+            raise OSError("store is down")
+
+    breaker = process(Broken(), refresh=0.0)
+    for _ in range(20):
+        mode.run(breaker, script("fine"))
+        clock.advance(0.1)
+    assert len(asked) == 2
+
+
+def test_a_deadline_limits_the_asking(mode: Mode, resilience: None) -> None:
+    """The store may take what is left of it; that the call had no time is not the store's fault."""
+    release = threading.Event()
+    asked: list[None] = []
+
+    class Slow(MemoryStore):
+        inline = False
+
+        def load(self, key: str) -> Shared | None:
+            asked.append(None)
+            release.wait(5.0)
+            return None
+
+    breaker = process(Slow(), store_timeout=4.0, refresh=0.0)
+    began = time.monotonic()
+    try:
+        for _ in range(2):
+            with suppress(DeadlineExceededError):  # a coroutine is cut off, a function is not
+                mode.run(guard(deadline(0.02), breaker), script("fine"))
+        assert len(asked) == 2
+        assert time.monotonic() - began < 2.0
+    finally:
+        release.set()
+
+
+def test_a_child_after_a_fork_has_no_trial(clock: ManualRuntime) -> None:
+    """The parent's trial stays the parent's: the child is another process to the store."""
+    store = MemoryStore()
+    here = process(store)
+    fail(Mode("sync"), here, 2)
+    clock.advance(10.0)
+    outcomes: list[str] = []
+
+    def probe() -> str:
+        here.circuit.after_fork()
+        here._sharing.after_fork()  # type: ignore[union-attr]
+        with pytest.raises(CircuitOpenError):
+            here.call(lambda: outcomes.append("called"))
+        return "fine"
+
+    here.call(probe)
+    assert outcomes == []

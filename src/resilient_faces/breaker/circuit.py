@@ -368,21 +368,32 @@ class Circuit:
     # -- shared stores ---------------------------------------------------------------------------------------------
 
     def adopt_open(self, seconds: float, last: str | None, reopenings: int) -> None:
-        """Open because another process did, for so many seconds."""
+        """Be open for so many seconds because another process is, or tries whether it may close."""
         with self._lock:
-            if self.state in (State.closed, State.half_open):
-                now = RUNTIME.monotonic()
+            now = RUNTIME.monotonic()
+            if self.state in (State.closed, State.open, State.half_open):
                 self.last = last
                 self._reopenings = reopenings
                 self._until = now + seconds
+            if self.state is State.open:
+                self._refusing = self._until
+            elif self.state in (State.closed, State.half_open):
                 trigger = Trigger.tripped if self.state is State.closed else Trigger.failed
-                self._move(trigger, now, None, until=now + seconds)
+                self._move(trigger, now, None, until=self._until)
 
     def adopt_closed(self) -> None:
         """Close because another process found the dependency healthy."""
         with self._lock:
             if self.state in (State.open, State.half_open):
                 self._move(Trigger.reset, RUNTIME.monotonic(), None)
+
+    def enough(self, permit: Permit, fault: Fault | None) -> None:
+        """Open because all processes together have seen enough failures; an older generation's permit is too late."""
+        with self._lock:
+            if permit is self.generation:
+                self._enough(RUNTIME.monotonic(), fault)
+        if self._undetermined is not None:
+            self._determine()
 
     @property
     def reopenings(self) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from types import FunctionType
-from typing import ClassVar, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.context import event
-from resilient_faces._core.effects import Flow, Inner, Tell, Unanswered, ask
+from resilient_faces._core.drivers import run_sync
+from resilient_faces._core.effects import Flow, Inner, Tell
 from resilient_faces._core.gates import OPEN, rejection, tell_news, transition_event
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
@@ -27,11 +28,14 @@ from resilient_faces._light import dataclass, field
 from resilient_faces.breaker.circuit import Circuit, Opening, Settings
 from resilient_faces.breaker.machine import State
 from resilient_faces.breaker.registry import Family, circuits
-from resilient_faces.breaker.store import BreakerStore, Shared
+from resilient_faces.breaker.store import BreakerStore
 from resilient_faces.breaker.window import TripRule, consecutive
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import CircuitOpenError, DecorationError
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
+
+if TYPE_CHECKING:
+    from resilient_faces.breaker.sharing import Sharing
 
 __all__ = ["Breaker", "circuit_breaker"]
 
@@ -104,7 +108,7 @@ class Breaker(Decorator[NoReturn]):
 
     _family: Family = field(init=False, repr=False, compare=False)
     _judge: _Judge = field(init=False, repr=False, compare=False)
-    _sync: _Sync | None = field(init=False, repr=False, compare=False)
+    _sharing: Sharing | None = field(init=False, repr=False, compare=False)
 
     answers: ClassVar[bool] = False
     role: ClassVar[str] = "breaker"
@@ -126,12 +130,19 @@ class Breaker(Decorator[NoReturn]):
         set_(self, "trips", settings.trips)
         plain = self.failures is None and self.ignore is None and self.trip_on is None and self.on_result is None
         set_(self, "_judge", _PLAIN if plain else _Judge(self.failures, self.ignore, self.trip_on, self.on_result))
-        set_(self, "_sync", None if self.store is None else _Sync(self.store, self.refresh, self.store_timeout))
+        set_(self, "_sharing", None if self.store is None else self._share(self.store, settings.trips))
         if self.name is None:
             family = Family("", settings, (), self.max_keys)
         else:
             family = circuits.bind(self.name, settings, self._others(), self.max_keys, self.replace)
         set_(self, "_family", family)
+
+    def _share(self, store: BreakerStore, trips: tuple[TripRule, ...]) -> Sharing:
+        from resilient_faces.breaker.sharing import Sharing  # few breakers have a store
+
+        # Not seldomer than the circuit may have been open, or a process would miss that it was.
+        refresh = min(self.refresh, self.recovery_timeout)
+        return Sharing(store, refresh, self.store_timeout, trips, 1 if self.key is None else self.max_keys)
 
     def _others(self) -> tuple[object, ...]:
         """The options that the settings do not hold and that are not the defaults: names and values by turns."""
@@ -248,9 +259,16 @@ class Breaker(Decorator[NoReturn]):
         return self._family.of(key)
 
     def reset(self) -> None:
-        """Close all circuits of this breaker and forget what they counted."""
+        """Close all circuits of this breaker and forget what they counted; those that processes share, everywhere.
+
+        A shared circuit's store is asked in this thread, for `store_timeout` seconds at most each time.
+        """
+        if self._sharing is not None and self.key is None:
+            self._family.one()  # so that a process that only resets has it
         for circuit in self._family.all():
             circuit.reset()
+            if self._sharing is not None:
+                run_sync(self._sharing.reset(circuit), Call(self.reset, (), {}, None, None, None), classify)
 
     # -- the flow --------------------------------------------------------------------------------------------------
 
@@ -268,11 +286,9 @@ class Breaker(Decorator[NoReturn]):
             circuit.settle(permit, judge.verdict(error, fault), fault, slow)
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
+        if self._sharing is not None:
+            return (yield from self._shared(self._sharing, inner, call))
         circuit = call.gate or self.circuit
-        if self._sync is not None:
-            refusal = yield from self._sync.before(circuit)
-            if refusal is not None:
-                return (yield from _refuse(circuit, refusal.retry_after, call))
         permit = call.take_granted()  # the direct path's, with its attempt
         took = 0.0
         if permit is not None:
@@ -305,9 +321,39 @@ class Breaker(Decorator[NoReturn]):
         elif permit.note is not None:
             permit.note(True)
         if circuit.news:
-            if self._sync is not None:
-                yield from self._sync.after(circuit)
             yield from _tell(circuit)
+        return outcome
+
+    def _shared(self, sharing: Sharing, inner: Inner, call: Call) -> Flow[Outcome]:
+        """As `flow`, for a circuit that processes share. It has no direct path, so no permit of one either."""
+        circuit: Circuit = call.gate or self.circuit  # type: ignore[assignment]
+        refused = yield from sharing.before(circuit)
+        granted = refused or circuit.acquire()
+        yield from _tell(circuit)
+        if isinstance(granted, Refused):
+            return (yield from _refuse(circuit, granted.retry_after, call))
+        timed = granted.slow_after != _NEVER
+        began = RUNTIME.monotonic() if timed else 0.0
+        try:
+            outcome = yield from inner(call)
+        except BaseException:  # cancelled: neutral, the permit goes back
+            circuit.settle(granted, _NEUTRAL)
+            raise
+        slow = timed and RUNTIME.monotonic() - began >= granted.slow_after
+        fault = outcome.fault or self._judge.result(outcome)
+        if fault is None:
+            verdict = _SUCCESS
+        elif isinstance(outcome, Returned):
+            verdict = _FAILURE
+        else:
+            verdict = self._judge.verdict(outcome.error, fault)
+        if isinstance(outcome, Raised) and self._judge.trips(outcome.error, outcome.fault):
+            circuit.trip(granted, fault)
+        elif fault is not None or slow or circuit.calm is not granted:
+            circuit.settle(granted, verdict, fault, slow)
+        elif granted.note is not None:
+            granted.note(True)
+        yield from sharing.after(circuit, granted, verdict, fault)
         return outcome
 
     # -- as a block ------------------------------------------------------------------------------------------------
@@ -519,95 +565,6 @@ def _is_method(function: object) -> bool:
         function = inner  # a foreign wrapper: what it wraps knows the arguments
     code = function.__code__
     return code.co_argcount > 0 and code.co_varnames[0] in ("self", "cls")
-
-
-# -- shared stores -------------------------------------------------------------------------------------------------
-
-
-class _Sync:
-    """Keeps circuits in step with a store. The store is asked seldom, never waited for long, and may fail."""
-
-    __slots__ = ("_limit", "_refresh", "_seen", "_store", "_trials", "_versions")
-
-    def __init__(self, store: BreakerStore, refresh: float, limit: float) -> None:
-        self._store = store
-        self._refresh = refresh
-        self._limit = limit
-        self._seen: dict[str, float] = {}
-        self._versions: dict[str, int] = {}
-        self._trials: dict[str, int] = {}  # versions of the trials that this process has claimed
-
-    def before(self, gate: Gate) -> Flow[Refused | None]:
-        """Learn what other processes found; claim the trial if it is time for one. A refusal if another has it."""
-        circuit: Circuit = gate  # type: ignore[assignment]
-        key = f"{circuit.name}/{circuit.key}"
-        probing = circuit.state is State.open and circuit.seconds_left == 0.0
-        now = RUNTIME.monotonic()
-        if not probing and now - self._seen.get(key, -math.inf) < self._refresh:
-            return None
-        self._seen[key] = now
-        found = yield from ask(self._store.load, key, inline=self._store.inline, limit=self._limit)
-        if isinstance(found, Unanswered):
-            yield from self._failed(circuit, found)
-            return None
-        known = self._versions.get(key, 0)
-        if found is not None and (found.version > known or found.state == State.half_open.value):
-            clock = yield from ask(self._store.now, inline=self._store.inline, limit=self._limit)
-            if isinstance(clock, Unanswered):
-                yield from self._failed(circuit, clock)
-                return None
-            left = found.until - clock
-            if found.state == State.half_open.value and left > 0.0 and self._trials.get(key) != found.version:
-                return Refused(left)  # another process has the trial until its lease ends
-            if found.version > known:
-                self._versions[key] = found.version
-                if found.state == State.closed.value:
-                    circuit.adopt_closed()
-                elif left > 0.0 and found.state == State.open.value:
-                    circuit.adopt_open(left, found.last, found.reopenings)
-                yield from _tell(circuit)
-        if circuit.state is State.open and circuit.seconds_left == 0.0:
-            won = yield from self._write(circuit, key, State.half_open, circuit.probe_lease)
-            if won is False:
-                return Refused(self._refresh)
-            if won:
-                self._trials[key] = self._versions[key]
-        return None
-
-    def after(self, gate: Gate) -> Flow[None]:
-        """Tell the other processes what changed."""
-        circuit: Circuit = gate  # type: ignore[assignment]
-        if circuit.state in (State.open, State.closed):
-            key = f"{circuit.name}/{circuit.key}"
-            yield from self._write(circuit, key, circuit.state, circuit.seconds_left)
-
-    def _write(self, circuit: Circuit, key: str, state: State, seconds: float) -> Flow[bool | None]:
-        known = self._versions.get(key, 0)
-        clock = yield from ask(self._store.now, inline=self._store.inline, limit=self._limit)
-        if isinstance(clock, Unanswered):
-            yield from self._failed(circuit, clock)
-            return None
-        shared = Shared(known + 1, state.value, clock + seconds, circuit.reopenings, circuit.last)
-        saved = yield from ask(self._store.save, key, shared, known, inline=self._store.inline, limit=self._limit)
-        if isinstance(saved, Unanswered):
-            yield from self._failed(circuit, saved)
-            return None
-        if saved:
-            self._versions[key] = known + 1
-        else:
-            self._seen.pop(key, None)  # somebody else was first: look again before the next call
-        return saved
-
-    def _failed(self, circuit: Circuit, how: Unanswered) -> Flow[None]:
-        yield Tell(
-            event(
-                "store_failed",
-                policy="breaker",
-                status="local",
-                name=circuit.name,
-                fault=Fault(Kind.unavailable, how.code),
-            )
-        )
 
 
 # -- the preset ----------------------------------------------------------------------------------------------------

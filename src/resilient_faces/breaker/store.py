@@ -1,8 +1,7 @@
-"""Shared circuit state: what a store must offer, and one in memory.
+"""What processes share of a circuit: the record, what a store must offer, and a store in memory.
 
-A breaker with a store decides locally first. The store is asked before a call at most every `refresh` seconds, and
-told of transitions; whoever wins the conditional write probes for all. A store that fails or is slow is left out: the
-circuit goes on by itself, and an event says so.
+`breaker/sharing` says when a store is asked. Times in a record are seconds that are left, reckoned by the store's own
+clock when it answers: machines whose clocks differ agree, and nobody else needs to know the time.
 """
 
 from __future__ import annotations
@@ -21,26 +20,30 @@ class Shared:
     """One circuit as all processes see it.
 
     Attributes:
-        version: Number of this record; 1 or more.
+        version: Number of this record: each that is written has a higher one. 0 if only failures were counted so far.
         state: `closed`, `open` or `half_open`.
-        until: Wall-clock time, by the store's clock, until which it is open, or until which the process that probes has
-            the trial for itself; seconds since the epoch.
+        seconds: Seconds left, by the store's clock: of the open time, or of the trial that the writer has for itself;
+            0 or less if they are over.
         reopenings: Failed trials since it was closed last.
         last: Code of the fault that opened it.
+        by: Token of the process that wrote it, so that it knows its own trial again.
+        failures: Failures that all processes have counted since the record was written or `clear` was called.
         schema: Version of these members.
     """
 
     version: int
     state: str
-    until: float
+    seconds: float
     reopenings: int = 0
     last: str | None = None
+    by: str = ""
+    failures: int = 0
     schema: int = 1
 
 
 @runtime_checkable
 class BreakerStore(Protocol):
-    """Where processes share circuits. Methods are synchronous and may raise anything.
+    """Where processes share circuits. Methods are synchronous, each is one step, and may raise anything.
 
     Attributes:
         inline: The store answers from memory, so it may be asked without a worker thread.
@@ -48,14 +51,23 @@ class BreakerStore(Protocol):
 
     inline: bool
 
-    def now(self) -> float:
-        """The store's wall clock, in seconds since the epoch."""
-
     def load(self, key: str) -> Shared | None:
-        """The record of a circuit; None if there is none."""
+        """The record of a circuit; None if none was ever saved."""
 
     def save(self, key: str, shared: Shared, expected: int) -> bool:
-        """Write the record if the stored version is `expected` (0: if there is none); False if it is not."""
+        """Write the record if the stored version is `expected` (0: if none was saved); False if it is not.
+
+        The failures that were counted under the old record go with it.
+        """
+
+    def count(self, key: str, version: int, within: float) -> Shared | None:
+        """Count one failure if the stored version is `version` (0: if none was saved), and answer what is stored now.
+
+        A count that began more than `within` seconds ago begins again. None if there is no such record any more.
+        """
+
+    def clear(self, key: str, version: int) -> None:
+        """Forget the failures counted under this version."""
 
 
 class MemoryStore:
@@ -65,19 +77,54 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: dict[str, Shared] = {}
-
-    def now(self) -> float:
-        return RUNTIME.wall()
+        self._records: dict[str, tuple[Shared, float]] = {}  # with the wall-clock time at which its seconds are over
+        self._counted: dict[str, tuple[int, float]] = {}  # failures, and the time from which on they count no more
 
     def load(self, key: str) -> Shared | None:
         with self._lock:
-            return self._records.get(key)
+            return self._now(key)
+
+    def _now(self, key: str) -> Shared | None:
+        """The record with what is left of its seconds. Lock held."""
+        found = self._records.get(key)
+        if found is None:
+            return None
+        shared, until = found
+        failures, ends = self._counted.get(key, (0, 0.0))
+        now = RUNTIME.wall()
+        return Shared(
+            shared.version,
+            shared.state,
+            until - now,
+            shared.reopenings,
+            shared.last,
+            shared.by,
+            failures if now < ends else 0,
+            shared.schema,
+        )
 
     def save(self, key: str, shared: Shared, expected: int) -> bool:
         with self._lock:
             found = self._records.get(key)
-            if (0 if found is None else found.version) != expected:
+            if (0 if found is None else found[0].version) != expected:
                 return False
-            self._records[key] = shared
+            self._records[key] = (shared, RUNTIME.wall() + shared.seconds)
+            self._counted.pop(key, None)
             return True
+
+    def count(self, key: str, version: int, within: float) -> Shared | None:
+        with self._lock:
+            found = self._records.get(key)
+            if (0 if found is None else found[0].version) == version:
+                failures, ends = self._counted.get(key, (0, 0.0))
+                now = RUNTIME.wall()
+                self._counted[key] = (failures + 1, ends) if now < ends else (1, now + within)
+            if found is not None:
+                return self._now(key)
+            return Shared(0, "closed", 0.0, failures=self._counted[key][0]) if version == 0 else None
+
+    def clear(self, key: str, version: int) -> None:
+        with self._lock:
+            found = self._records.get(key)
+            if (0 if found is None else found[0].version) == version:
+                self._counted.pop(key, None)

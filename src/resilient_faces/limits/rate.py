@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
-from resilient_faces._core.context import DEADLINE, event
-from resilient_faces._core.effects import Target
+from resilient_faces._core import workers
+from resilient_faces._core.context import DEADLINE, event, remaining
+from resilient_faces._core.drivers import run_async, run_sync
+from resilient_faces._core.effects import Flow, Target
 from resilient_faces._core.options import Checks, checked_call
-from resilient_faces._core.runtime import RUNTIME, on_fork
-from resilient_faces._light import dataclass
+from resilient_faces._core.outcome import Call
+from resilient_faces._core.runtime import RUNTIME, in_event_loop, on_fork
+from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import RateLimitedError
 from resilient_faces.faults import Classification, Kind, classify
+from resilient_faces.limits.store import LimiterStore, Pace
+
+if TYPE_CHECKING:
+    from resilient_faces.limits.sharing import Sharing, Slots
 
 __all__ = ["RateLimiter", "Reservation"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +38,23 @@ class Reservation:
         delay: Seconds until the first slot.
         interval: Seconds between slots.
         count: Number of slots.
+        begins: Monotonic time at which the first slot begins, which `delay` was reckoned from.
+        late: Seconds that a start may be late without meeting the starts of others.
     """
 
     delay: float
     interval: float
     count: int
+    begins: float = field(default=0.0, compare=False)
+    late: float = field(default=math.inf, compare=False)
 
     def start_of(self, index: int) -> float:
         """Seconds from the reservation until slot `index` (from 0) begins."""
         return self.delay + index * self.interval
+
+    def missed(self, index: int) -> bool:
+        """Whether it is too late for slot `index`: let it pass, and reserve another."""
+        return RUNTIME.monotonic() - (self.begins + index * self.interval) > self.late
 
 
 class RateLimiter(Decorator[NoReturn]):
@@ -55,6 +73,10 @@ class RateLimiter(Decorator[NoReturn]):
         recovery: Starts per second that come back each second; a tenth of `rate` if None.
         floor: Lowest rate; a hundredth of `rate` if None.
         classify: How errors are classified, to recognise throttling.
+        store: Where processes share the limiter, by its name: all of them together keep to the rate.
+        processes: How many share it, for when the store is away and each goes by its share; None learns it from the
+            store.
+        store_timeout: Seconds that the store may take for an answer.
 
     Raises:
         OptionError: Options are wrong; the message lists all of them.
@@ -71,6 +93,7 @@ class RateLimiter(Decorator[NoReturn]):
         "_next",
         "_rate",
         "_recovery",
+        "_sharing",
         "_throttled",
         "_updated",
         "max_wait",
@@ -91,6 +114,9 @@ class RateLimiter(Decorator[NoReturn]):
         recovery: float | None = None,
         floor: float | None = None,
         classify: Classification = classify,
+        store: LimiterStore | None = None,
+        processes: int | None = None,
+        store_timeout: float = 0.2,
     ) -> None:
         checks = Checks("RateLimiter")
         good = checks.number("rate", rate, above=True, unit="per second")
@@ -101,6 +127,13 @@ class RateLimiter(Decorator[NoReturn]):
             checks.number("recovery", recovery, above=True, unit="per second each second")
         if floor is not None and good:
             checks.number("floor", floor, 0.0, rate, above=True, unit="per second")
+        if store is not None:
+            checks.that(isinstance(store, LimiterStore), "store", "a LimiterStore", store)
+            checks.that(name != "limiter", "name", "given if the limiter is shared", name, "It is the store's key.")
+        if processes is not None:
+            checks.whole("processes", processes, 1)
+            checks.that(store is not None, "processes", "left out without a store", processes)
+        checks.seconds("store_timeout", store_timeout)
         checks.done()
         self.name = name
         self.max_wait = max_wait
@@ -115,11 +148,19 @@ class RateLimiter(Decorator[NoReturn]):
         self._next = now  # when the next free slot begins
         self._updated = now  # when the rate was brought up to date
         self._throttled = now - 1.0
+        self._sharing: Sharing | None = None
+        if store is not None:
+            from resilient_faces.limits.sharing import Sharing  # few limiters have a store
+
+            pace = Pace(self._full, self._decrease, self._recovery, self._floor)
+            self._sharing = Sharing(store, name, pace, processes, store_timeout)
         on_fork(self)
 
     @property
     def rate(self) -> float:
-        """Starts per second at this moment."""
+        """Starts per second at this moment; of a shared limiter, when the store was heard last."""
+        if self._sharing is not None:
+            return self._sharing.rate
         with self._lock:
             self._recover(RUNTIME.monotonic())
             return self._rate
@@ -129,13 +170,28 @@ class RateLimiter(Decorator[NoReturn]):
             self._rate = min(self._full, self._rate + (now - self._updated) * self._recovery)
         self._updated = now
 
+    @property
+    def share(self) -> float | None:
+        """Starts per second that this process goes by while the store is away; None if the limiter has no store."""
+        return None if self._sharing is None else self._sharing.share
+
     def reserve_batch(self, count: int) -> Reservation:
-        """Take the next `count` slots. Item i may start `delay + i * interval` seconds from now."""
-        checks = Checks("reserve_batch")
-        checks.whole("count", count, 1)
-        checks.done()
+        """Take the next `count` slots. Item i may start `delay + i * interval` seconds from now.
+
+        A shared limiter asks its store in this thread; in a coroutine use `areserve_batch`.
+        """
+        _check_count(count)
+        if self._sharing is not None:
+            return _reservation(self._drive(self._sharing.reserve(count, None)), count)
         delay, interval = self._reserve(count, None)
-        return Reservation(delay, interval, count)
+        return Reservation(delay, interval, count, RUNTIME.monotonic() + delay, max(interval / 2.0, 0.01))
+
+    async def areserve_batch(self, count: int) -> Reservation:
+        """As `reserve_batch`, without blocking the event loop."""
+        if self._sharing is None:
+            return self.reserve_batch(count)
+        _check_count(count)
+        return _reservation(await self._adrive(self._sharing.reserve(count, None)), count)
 
     def reserve(self, max_wait: float | None = None) -> float:
         """Take the next slot and tell how many seconds away it is.
@@ -143,6 +199,8 @@ class RateLimiter(Decorator[NoReturn]):
         Raises:
             RateLimitedError: It is further away than `max_wait` seconds; nothing was taken.
         """
+        if self._sharing is not None:
+            return max(0.0, self._drive(self._sharing.reserve(1, max_wait)).delay)
         return self._reserve(1, max_wait)[0]
 
     def _reserve(self, count: int, max_wait: float | None) -> tuple[float, float]:
@@ -161,6 +219,9 @@ class RateLimiter(Decorator[NoReturn]):
 
     def slow_down(self) -> None:
         """The other side said that we are too fast. Several answers to one burst count once."""
+        if self._sharing is not None:
+            self._drive(self._sharing.slow_down())
+            return
         with self._lock:
             now = RUNTIME.monotonic()
             self._recover(now)
@@ -201,6 +262,9 @@ class RateLimiter(Decorator[NoReturn]):
 
     def around(self, function: Target, asynchronous: bool) -> Target:
         """The function with a wait for its slot before it, and an ear for throttling after it."""
+        if self._sharing is not None:
+            shared = self._shared_async if asynchronous else self._shared_sync
+            return shared(function, self._sharing)
         return self._async(function) if asynchronous else self._sync(function)
 
     def _sync(self, function: Callable[..., object]) -> Target:
@@ -231,23 +295,87 @@ class RateLimiter(Decorator[NoReturn]):
 
         return guarded
 
+    # -- shared ----------------------------------------------------------------------------------------------------
+
+    def _longest(self) -> float | None:
+        """Seconds that a call may wait for its slot."""
+        left = remaining()
+        if left is None or self.max_wait is None:
+            return self.max_wait if left is None else left
+        return min(left, self.max_wait)
+
+    def _drive(self, flow: Flow[T]) -> T:
+        return run_sync(flow, Call(self.reserve, (), {}, None, None, None), classify)
+
+    async def _adrive(self, flow: Flow[T]) -> T:
+        return await run_async(flow, Call(self.reserve, (), {}, None, None, None), classify)
+
+    def _shared_sync(self, function: Callable[..., object], sharing: Sharing) -> Target:
+        @functools.wraps(function)
+        def guarded(*args: object, **kwargs: object) -> object:
+            self._drive(sharing.wait(self._longest()))
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if self._classify(error).kind is Kind.throttled:
+                    self._drive(sharing.slow_down())
+                raise
+
+        return guarded
+
+    def _shared_async(self, function: Callable[..., Awaitable[object]], sharing: Sharing) -> Target:
+        @functools.wraps(function)
+        async def guarded(*args: object, **kwargs: object) -> object:
+            await self._adrive(sharing.wait(self._longest()))
+            try:
+                return await function(*args, **kwargs)
+            except Exception as error:
+                if self._classify(error).kind is Kind.throttled:
+                    await self._adrive(sharing.slow_down())
+                raise
+
+        return guarded
+
     # -- as a block ------------------------------------------------------------------------------------------------
 
     def enter(self) -> None:
         """Wait for a slot in this thread."""
+        if self._sharing is not None:
+            self._drive(self._sharing.wait(self._longest()))
+            return
         RUNTIME.sleep(self._slot())
 
     async def aenter(self) -> None:
         """Wait for a slot in this task."""
+        if self._sharing is not None:
+            await self._adrive(self._sharing.wait(self._longest()))
+            return
         await RUNTIME.asleep(self._slot())
 
     def leave(self, entry: object, error: BaseException | None) -> None:
         """A throttling error slows the limiter down."""
-        if isinstance(error, Exception):
+        if not isinstance(error, Exception):
+            return
+        if self._sharing is None or not in_event_loop():
             self._heed(error)
+            return
+        try:  # the end of a block cannot be awaited, and the loop must not wait for a store: not for its answer, then
+            workers.run(lambda: self._heed(error), 0.0)
+        except workers.LimitPassed:
+            pass
 
     def __repr__(self) -> str:
         return f"rate_limit({self._full:g}, name={self.name!r})"
+
+
+def _reservation(slots: Slots, count: int) -> Reservation:
+    return Reservation(max(0.0, slots.delay), slots.interval, count, slots.begins, slots.late)
+
+
+def _check_count(count: int) -> None:
+    checks = Checks("reserve_batch")
+    checks.whole("count", count, 1)
+    checks.done()
 
 
 RateLimiter.__init__ = checked_call(RateLimiter.__init__)  # type: ignore[method-assign]

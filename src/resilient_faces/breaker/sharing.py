@@ -1,0 +1,303 @@
+"""When a shared circuit asks its store, and what it makes of the answers.
+
+A circuit decides by itself first. The store is asked before a call at most every `refresh` seconds, and when a probe is
+due: whoever wins the conditional write has the trial for all. It is told of transitions, and of each failure of a
+closed circuit: the answer says how many all processes have counted, and whether somebody opened the circuit meanwhile,
+so a process learns that at its own next failure at the latest. A store that fails or is slow is left out for a moment:
+the circuit goes on by itself, and an event says so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from resilient_faces._core.context import event, remaining
+from resilient_faces._core.effects import Flow, Tell, Unanswered, ask
+from resilient_faces._core.gates import transition_event
+from resilient_faces._core.outcome import Permit, Refused, Verdict
+from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces.breaker.circuit import Circuit
+from resilient_faces.breaker.machine import State
+from resilient_faces.breaker.store import BreakerStore, Shared
+from resilient_faces.breaker.window import TripRule, consecutive, failures_within
+from resilient_faces.faults import Fault, Kind
+
+__all__ = ["Sharing"]
+
+T = TypeVar("T")
+
+LEFT_OUT: Final = 1.0  # seconds for which a store that failed is not asked again
+ROW: Final = 60.0  # seconds within which failures of several processes are a row
+TRIES: Final = 3  # of a write by hand against others who write
+
+
+class _View:
+    """What this process knows of one circuit's record.
+
+    Attributes:
+        key: The record's key.
+        version: Its version when it was seen last; 0 if there was none.
+        state: Its state then.
+        due: Monotonic time from which on it is to be looked at again.
+        ours_until: Monotonic time until which this process has the trial.
+        counted: Failures of this process are among those that the store has counted.
+        busy: A call of this process is looking.
+    """
+
+    __slots__ = ("busy", "counted", "due", "key", "ours_until", "state", "version")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.version = 0
+        self.state = _CLOSED
+        self.due = self.ours_until = -math.inf
+        self.counted = self.busy = False
+
+    def learn(self, found: Shared | None) -> None:
+        """The record is this now; None if there is none."""
+        self.version = 0 if found is None else found.version
+        self.state = _CLOSED if found is None else found.state
+        self.ours_until = -math.inf
+        self.counted = False
+
+
+class Sharing:
+    """Keeps the circuits of one breaker in step with a store.
+
+    Args:
+        store: The store.
+        refresh: Seconds after which a record is looked at again.
+        limit: Seconds that the store may take for an answer.
+        trips: The breaker's rules, of which one may be counted together.
+        most: Records kept in mind at most.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_by",
+        "_left_out",
+        "_limit",
+        "_lock",
+        "_most",
+        "_refresh",
+        "_store",
+        "_tally",
+        "_views",
+    )
+
+    def __init__(
+        self, store: BreakerStore, refresh: float, limit: float, trips: tuple[TripRule, ...], most: int
+    ) -> None:
+        self._store = store
+        self._refresh = refresh
+        self._limit = limit
+        self._tally = _tally_of(trips)
+        self._most = most
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        """A child is a process of its own: the parent's trials are not the child's."""
+        self._lock = threading.Lock()
+        self._by = os.urandom(8).hex()
+        self._views: dict[str, _View] = {}
+        self._left_out = -math.inf
+
+    # -- around a call ---------------------------------------------------------------------------------------------
+
+    def before(self, circuit: Circuit) -> Flow[Refused | None]:
+        """Learn what other processes found; claim the trial if it is time for one. A refusal if another has it."""
+        view = self._view(circuit)
+        now = RUNTIME.monotonic()
+        trial = _wants_trial(circuit, view, now)
+        if (not trial and now < view.due and not _unpublished(circuit, view)) or now < self._left_out:
+            return None
+        with self._lock:
+            busy, view.busy = view.busy, True
+        if busy:  # one look serves all; who wants to probe comes again when it is known who may
+            return Refused(min(self._limit, 1.0)) if trial else None
+        try:
+            return (yield from self._look(circuit, view))
+        finally:
+            view.busy = False
+
+    def _look(self, circuit: Circuit, view: _View) -> Flow[Refused | None]:
+        view.due = RUNTIME.monotonic() + self._refresh
+        found = yield from self._ask(circuit, self._store.load, view.key)
+        if isinstance(found, Unanswered):
+            return None
+        wait = self._heed(circuit, view, found)
+        yield from _tell(circuit)
+        if wait is not None:
+            return wait
+        if _wants_trial(circuit, view, RUNTIME.monotonic()):
+            return (yield from self._claim(circuit, view))
+        yield from self._publish(circuit, view)
+        return None
+
+    def _heed(self, circuit: Circuit, view: _View, found: Shared | None) -> Refused | None:
+        """Follow the record where it says something new. A refusal while another process has the trial."""
+        if found is None:
+            if view.version:  # it has expired, or the store has lost it
+                view.learn(None)
+            return None
+        news = found.version > view.version
+        if news:
+            view.learn(found)
+        theirs = found.version == view.version and found.state == _HALF_OPEN and found.by != self._by
+        if found.state == _CLOSED:
+            if news:
+                circuit.adopt_closed()
+        elif theirs and (news or circuit.state in (State.open, State.half_open)):
+            # Open here until the next look: its end may be learnt long before its lease is over.
+            left = min(max(0.0, found.seconds), self._refresh)
+            circuit.adopt_open(left, found.last, found.reopenings)
+            return Refused(max(left, _BLINK)) if found.seconds > 0.0 else None
+        elif found.state == _OPEN and found.version == view.version and (news or circuit.state is State.open):
+            circuit.adopt_open(max(0.0, found.seconds), found.last, found.reopenings)
+        elif news and found.by == self._by:  # the answer to our claim was lost
+            view.ours_until = RUNTIME.monotonic() + found.seconds
+        return None
+
+    def _claim(self, circuit: Circuit, view: _View) -> Flow[Refused | None]:
+        """Ask for the trial. Refused if another process was first."""
+        began = RUNTIME.monotonic()
+        won = yield from self._write(circuit, view, _HALF_OPEN, circuit.probe_lease)
+        if won:
+            view.ours_until = began + circuit.probe_lease
+        return Refused(max(self._refresh, _BLINK)) if won is False else None
+
+    def after(self, circuit: Circuit, permit: Permit, verdict: Verdict, fault: Fault | None) -> Flow[None]:
+        """Tell the other processes what came of a call, if it is news."""
+        view = self._view(circuit)
+        if self._tally is not None and RUNTIME.monotonic() >= self._left_out:
+            limit, within, row = self._tally
+            if verdict is Verdict.failure and circuit.generation is permit and circuit.state is State.closed:
+                found = yield from self._ask(circuit, self._store.count, view.key, view.version, within)
+                if not isinstance(found, Unanswered):
+                    view.counted = True
+                    if found is None or found.version != view.version:
+                        self._heed(circuit, view, found)
+                    elif found.failures >= limit:
+                        circuit.enough(permit, fault)
+            elif row and view.counted and verdict is Verdict.success:
+                cleared = yield from self._ask(circuit, self._store.clear, view.key, view.version)
+                view.counted = isinstance(cleared, Unanswered)
+        yield from self._publish(circuit, view)
+        yield from _tell(circuit)
+
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    def reset(self, circuit: Circuit) -> Flow[None]:
+        """Close the record, whoever wrote it; the other processes follow within their `refresh`."""
+        view = self._view(circuit)
+        for _ in range(TRIES):
+            found = yield from self._ask(circuit, self._store.load, view.key)
+            if isinstance(found, Unanswered):
+                return
+            view.learn(found)
+            if found is None or found.state == _CLOSED:
+                yield from self._ask(circuit, self._store.clear, view.key, view.version)
+                return
+            if (yield from self._write(circuit, view, _CLOSED, 0.0)) is not False:
+                return
+
+    # -- asking and writing ----------------------------------------------------------------------------------------
+
+    def _view(self, circuit: Circuit) -> _View:
+        key = f"{circuit.name}/{circuit.key}"
+        view = self._views.get(key)
+        if view is None:
+            with self._lock:
+                view = self._views.get(key)
+                if view is None:
+                    if len(self._views) >= self._most:  # the oldest: it is looked at afresh if it is needed again
+                        del self._views[next(iter(self._views))]
+                    view = self._views[key] = _View(key)
+        return view
+
+    def _publish(self, circuit: Circuit, view: _View) -> Flow[None]:
+        """Write how the circuit stands if the record says otherwise: a transition, or a change by hand."""
+        if _unpublished(circuit, view) and RUNTIME.monotonic() >= self._left_out:
+            written = circuit.state
+            won = yield from self._write(circuit, view, written.value, circuit.seconds_left)
+            if won is False:
+                view.due = -math.inf  # somebody else was first: look again before the next call
+
+    def _write(self, circuit: Circuit, view: _View, state: str, seconds: float) -> Flow[bool | None]:
+        expected = view.version
+        # Higher than any that was written before, also if the record has expired meanwhile.
+        version = max(expected + 1, int(RUNTIME.wall() * 1000.0))
+        shared = Shared(version, state, seconds, circuit.reopenings, circuit.last, self._by)
+        saved = yield from self._ask(circuit, self._store.save, view.key, shared, expected)
+        if isinstance(saved, Unanswered):
+            return None
+        if saved and view.version <= version:
+            view.learn(shared)
+        return saved
+
+    def _ask(self, circuit: Circuit, operation: Callable[..., T], *args: object) -> Flow[T | Unanswered]:
+        """Ask the store, within what is left of the deadline; if it does not answer, leave it out for a moment."""
+        left = remaining()
+        limit = self._limit if left is None else min(self._limit, left)
+        answer = yield from ask(operation, *args, inline=self._store.inline, limit=limit)
+        if isinstance(answer, Unanswered) and limit == self._limit:  # else it was the call that had no time
+            self._left_out = RUNTIME.monotonic() + LEFT_OUT
+            yield Tell(
+                event(
+                    "store_failed",
+                    policy="breaker",
+                    status="local",
+                    name=circuit.name,
+                    fault=Fault(Kind.unavailable, answer.code),
+                )
+            )
+        return answer
+
+
+def _wants_trial(circuit: Circuit, view: _View, now: float) -> bool:
+    """Whether the circuit would probe now and this process has not got the trial."""
+    state = circuit.state
+    if state is State.open:
+        return circuit.seconds_left == 0.0 and now >= view.ours_until
+    return state is State.half_open and now >= view.ours_until
+
+
+def _unpublished(circuit: Circuit, view: _View) -> bool:
+    """Whether the circuit changed and the record says otherwise; to be open during another's trial is no change."""
+    state = circuit.state
+    if state is State.closed:
+        return view.state != _CLOSED
+    if state is not State.open or circuit.seconds_left == 0.0:
+        return False
+    return view.state == _CLOSED or (view.state == _HALF_OPEN and view.ours_until > -math.inf)
+
+
+def _tally_of(trips: tuple[TripRule, ...]) -> tuple[int, float, bool] | None:
+    """What processes count together: failures at most, within how many seconds, and whether a success ends the row.
+
+    Rates are not counted together: every success would have to be written.
+    """
+    for rule in trips:
+        if isinstance(rule, consecutive):
+            return rule.failures, ROW, True
+    for rule in trips:
+        if isinstance(rule, failures_within):
+            return rule.failures, rule.seconds, False
+    return None
+
+
+def _tell(circuit: Circuit) -> Flow[None]:
+    if circuit.news:
+        for transition in circuit.take_news():
+            yield Tell(transition_event(transition))
+
+
+_CLOSED: Final = State.closed.value
+_OPEN: Final = State.open.value
+_HALF_OPEN: Final = State.half_open.value
+_BLINK: Final = 0.01  # seconds after which to come again at the earliest
