@@ -3,6 +3,7 @@
 
     python3 run.py demo     the whole photo-indexing job on this machine, with faults injected
     python3 run.py test     the tests
+    python3 run.py test-all the same with the extra `insightface`, for tests that are skipped without it (600 MB more)
     python3 run.py check    linter, formatter and both type checkers
     python3 run.py bench    ours beside its peers, as ratios in one run
     python3 run.py docs     the documentation, built strictly into site/
@@ -33,12 +34,15 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ROOT / ".venv"
 BIN, SUFFIX = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 
+TESTS = ("-m", "pytest", "--numprocesses=2", "--dist=loadfile")
+
 # name: (extras of the package, dependency groups, commands that are run one after the other)
 COMMANDS = {
     "demo": (("cli", "demo"), (), (("-m", "resilient_faces", "demo", "indexing"),)),
-    "test": (("cli", "demo"), ("test", "types"), (("-m", "pytest"),)),
+    "test": (("cli", "demo", "redis", "rtsp", "webhook"), ("test", "types"), (TESTS,)),
+    "test-all": (("cli", "demo", "insightface", "redis", "rtsp", "webhook"), ("test", "types"), (TESTS,)),
     "check": (
-        ("cli", "demo"),
+        ("cli", "demo", "redis", "rtsp", "webhook"),
         ("test", "types", "lint", "build"),
         (
             ("-m", "ruff", "check", "."),
@@ -51,7 +55,7 @@ COMMANDS = {
     "bench": ((), ("bench",), (("-m", "bench"),)),
     "docs": ((), ("docs",), (("-m", "mkdocs", "build", "--strict", "--quiet"),)),
 }
-TAKES_ARGUMENTS = ("bench", "demo", "test")
+TAKES_ARGUMENTS = ("bench", "demo", "test", "test-all")
 
 
 def say(text: str) -> None:

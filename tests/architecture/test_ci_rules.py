@@ -37,14 +37,14 @@ def test_skips_in_the_end(late): pass
 """
 
 
-def outcomes_of(folder: Path, tests: str, in_ci: bool) -> tuple[int, dict[str, str], str]:
+def outcomes_of(folder: Path, tests: str, in_ci: bool, *options: str) -> tuple[int, dict[str, str], str]:
     """Exit code, outcomes by name and output of a run of these tests under our conftest."""
     shutil.copy(CONFTEST, folder)
     (folder / "pytest.ini").write_text(f"[pytest]\n{MARKER}")
     (folder / "test_it.py").write_text(tests)
     environment = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS"}}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--outcomes=kept.json"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--outcomes=kept.json", *options],
         cwd=folder,
         env={**environment, **({"CI": "true"} if in_ci else {})},
         capture_output=True,
@@ -84,3 +84,12 @@ def test_a_module_that_skips_itself(tmp_path: Path, in_ci: bool) -> None:
     code, _, output = outcomes_of(tmp_path, "import pytest; pytest.importorskip('no_such_module')", in_ci)
     assert code != 0
     assert ("In CI that is a failure" in output) is in_ci
+
+
+def test_an_extra_that_is_left_out_on_purpose(tmp_path: Path) -> None:
+    """`--without EXTRA` accepts the skips of that extra, and of no other."""
+    tests = "import pytest\n" + "\n".join(
+        f"def test_{extra}(): pytest.skip('the extra `{extra}` is not installed')" for extra in ("insightface", "rtsp")
+    )
+    _, outcomes, output = outcomes_of(tmp_path, tests, True, "--without", "insightface")
+    assert outcomes == {"test_insightface": "skipped", "test_rtsp": "failed"}, output

@@ -237,7 +237,6 @@ def test_a_wait_can_be_cancelled(resilience: None) -> None:
         (retry(attempts=4, backoff=exponential(1.0), jitter=decorrelated()), [2, 3.5, 5.75]),
         (retry(attempts=4), [0.05, 0.1, 0.2]),
     ],
-    ids=str,
 )
 def test_waits_between_attempts(mode: Mode, clock: ManualRuntime, policy: Retry, waits: list[float]) -> None:
     """Delay, cap and jitter in that order, with chances of one half."""

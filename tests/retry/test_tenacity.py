@@ -307,7 +307,6 @@ both = pytest.mark.parametrize("asynchronous", [False, True], ids=["Retrying", "
         (tenacity.wait_fixed(1) + exponential(1.0), [2, 3, 5]),
         (tenacity.wait_chain(fixed(7.0), linear(1.0)), [7, 2, 3]),  # type: ignore[arg-type]
     ],
-    ids=str,
 )
 def test_our_delays_as_its_wait(asynchronous: bool, wait: object, waits: list[float]) -> None:
     """Alone and in its combinations."""
@@ -327,7 +326,6 @@ def test_our_delays_as_its_wait(asynchronous: bool, wait: object, waits: list[fl
         (tenacity.stop_all(stop_after(attempts=2), stop_after(attempts=4)), 4),
         (stop_after(seconds=0.0), 1),
     ],
-    ids=str,
 )
 def test_our_stop_as_its_stop(asynchronous: bool, stop: object, count: int) -> None:
     """Alone and in its combinations."""
