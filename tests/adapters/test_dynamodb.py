@@ -26,7 +26,7 @@ from resilient_faces.adapters.dynamodb import (
 from resilient_faces.errors import OptionError
 from resilient_faces.faults import Kind
 from resilient_faces.limits import Deadline
-from resilient_faces.retry import exponential, none
+from resilient_faces.pipeline.presets import AUDIT
 
 ONE = {":one": {"N": "1"}}
 ABSENT = "attribute_not_exists(id)"
@@ -184,7 +184,7 @@ def test_a_record_waits_as_long_as_it_is_told(
 ) -> None:
     """Two retries on throughput errors, each after twice the wait; then the error comes out."""
     client = local("dynamodb")
-    db = DynamoDb(client, retry=Retry(attempts=3, backoff=exponential(0.1, factor=2.0), jitter=none()))
+    db = DynamoDb(client, retry=AUDIT.retry)
     sent = script(client, failed("ProvisionedThroughputExceededException"))
     with pytest.raises(Exception, match="ProvisionedThroughputExceeded"):
         db.put("audit", by("a"))

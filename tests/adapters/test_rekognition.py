@@ -32,7 +32,7 @@ from resilient_faces.adapters.rekognition import (
 )
 from resilient_faces.errors import CircuitOpenError, OptionError
 from resilient_faces.faults import Executed, Kind
-from resilient_faces.retry import Retry, exponential, none
+from resilient_faces.pipeline.presets import COMPARE
 
 FACE_ID = "11111111-2222-3333-4444-555555555555"
 BOX = {"Left": 0.1, "Top": 0.2, "Width": 0.3, "Height": 0.4}
@@ -263,8 +263,7 @@ def test_a_comparison_waits_as_long_as_it_is_told(
     """Three retries with a factor of 5 and a cap of 1 s: after 0.1, 0.5 and 1 s."""
     client = local()
     seen = script(client, failed(*reply))
-    policy = Retry(attempts=4, backoff=exponential(0.1, factor=5.0, cap=1.0), jitter=none())
-    adapter = Rekognition(client, retry=policy, limiter=None)
+    adapter = Rekognition(client, retry=COMPARE.retry, limiter=None)
     with pytest.raises(Exception, match=reply[0]):
         adapter.compare_faces(PHOTO, PHOTO)
     assert clock.slept == pytest.approx([0.1, 0.5, 1.0])

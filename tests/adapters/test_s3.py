@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from resilient_faces import Retry
 from resilient_faces.adapters.aws import AWS, DamagedAnswerError
 from resilient_faces.adapters.s3 import S3
 from resilient_faces.errors import OptionError
 from resilient_faces.faults import Kind
-from resilient_faces.retry import exponential, none
+from resilient_faces.pipeline.presets import STORE
 
 DATA = bytes(range(256)) * 64
 TAG = '"5d41402abc4b2a76b9719d911017c592"'  # of b"hello"
@@ -169,8 +168,7 @@ def test_a_store_waits_as_long_as_it_is_told(local: Callable[..., Any], script: 
     client = local("s3")
     slow = (503, b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>m</Message></Error>")
     late = exceptions.ReadTimeoutError(endpoint_url="u")
-    retry = Retry(attempts=3, backoff=exponential(0.1, factor=4.0), jitter=none())
-    store = S3(client, "b", retry=retry)
+    store = S3(client, "b", retry=STORE.retry)
     sent = script(client, slow, late, (200, b"", {"ETag": TAG}))
     assert store.put("k", b"hello") == TAG
     assert clock.slept == pytest.approx([0.1, 0.4])
