@@ -57,6 +57,21 @@ RATE = "tests/limits/test_rate.py::"
 TIMEOUT = "tests/limits/test_timeout.py::"
 LIGHT = "tests/architecture/test_light_import.py::"
 LAW = "tests/laws/test_direct_equals_flow.py::"
+SHARED_RATE = "tests/limits/test_shared_rate.py::"
+RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
+REDIS = "tests/adapters/test_redis_store.py::"
+CLIENTS = "tests/adapters/test_aws_clients.py::"
+PROTECT = "tests/adapters/test_protect.py::"
+REQUESTS = "tests/adapters/test_aws_requests.py::"
+BATCHES = "tests/adapters/test_aws_batches.py::"
+DYNAMODB = "tests/adapters/test_dynamodb.py::"
+REKOGNITION = "tests/adapters/test_rekognition.py::"
+S3 = "tests/adapters/test_s3.py::"
+SNS = "tests/adapters/test_sns.py::"
+SQS = "tests/adapters/test_sqs.py::"
+ENDPOINT = "tests/adapters/test_local_rekognition.py::"
+LIVENESS = "tests/adapters/test_local_rekognition_liveness.py::"
+STORAGE = "tests/adapters/test_local_rekognition_storage.py::"
 
 _CLASSIFICATION: Final = (
     Mutation(
@@ -1026,12 +1041,12 @@ _COMPOSING: Final = (
         within="repeat_sync",
     ),
     Mutation(
-        "loop-goes-on-for-ever",
+        "loop-reads-past-its-delays",
         "_core/repeating.py",
         "fault.simple and number < len(tops)",
         "fault.simple and number <= len(tops)",
-        (RETRY + "test_attempts_count_the_first_call_too",),
-        "The number of attempts ends the loop.",
+        (RETRY + "test_with_options",),
+        "No delay comes after the last attempt; its error comes out.",
         within="repeat_sync",
     ),
     Mutation(
@@ -1039,7 +1054,7 @@ _COMPOSING: Final = (
         "_core/repeating.py",
         "                                circuit.settle(permit, _NEUTRAL)",
         "                                pass",
-        (LAW + "test_direct_path_and_flow_tell_the_same_story",),
+        (DRIVERS + "test_a_cancelled_probe_gives_its_permit_back",),
         "An interrupted probe gives its place back.",
         within="repeat_async",
     ),
@@ -1048,7 +1063,7 @@ _COMPOSING: Final = (
         "_core/repeating.py",
         "breaker.account(circuit, permit, error, fault, False)",
         "pass",
-        (LAW + "test_direct_path_and_flow_tell_the_same_story"),
+        (DRIVERS + "test_an_interrupted_call_is_not_counted",),
         "Each failed attempt counts for the breaker inside the retry.",
         within="repeat_sync",
     ),
@@ -1144,6 +1159,15 @@ _COMPOSING: Final = (
         "A sync guard that sleeps in an event loop stops every other task.",
     ),
     Mutation(
+        "loop-rf100-silent",
+        "_core/repeating.py",
+        "if number == 1 and in_event_loop():",
+        "if False:",
+        (COMPOSING + "test_a_sync_guard_that_sleeps_in_a_loop_warns_once",),
+        "The same on the direct path.",
+        within="repeat_sync",
+    ),
+    Mutation(
         "store-error-escapes",
         "_core/drivers.py",
         "    except Exception as error:\n        return Unanswered(type(error).__name__)",
@@ -1162,4 +1186,207 @@ _COMPOSING: Final = (
     ),
 )
 
-MUTATIONS: Final = (*_CLASSIFICATION, *_TELLING, *_RETRY, *_BREAKER, *_DEGRADE, *_LIMITS, *_COMPOSING)
+_SHARED: Final = (
+    Mutation(
+        "shared-threshold-not-reached",
+        "breaker/sharing.py",
+        "elif found.failures >= limit:",
+        "elif found.failures > limit:",
+        (STORE + "test_processes_count_failures_together",),
+        "The failure that reaches the threshold opens the circuit, whichever process it met.",
+    ),
+    Mutation(
+        "own-claim-taken-for-another-s",
+        "breaker/sharing.py",
+        "found.state == _HALF_OPEN and found.by != self._by",
+        "found.state == _HALF_OPEN",
+        (STORE + "test_a_claim_whose_answer_was_lost_is_recognised",),
+        "A process whose claim was stored goes on with its trial, though the answer was lost.",
+    ),
+    Mutation(
+        "looks-seldomer-than-it-opens",
+        "breaker/policy.py",
+        "refresh = min(self.refresh, self.recovery_timeout)",
+        "refresh = self.refresh",
+        (STORE + "test_the_open_time_may_be_shorter_than_refresh",),
+        "A process must not miss that the others' circuit was open.",
+    ),
+    Mutation(
+        "slots-of-others-forgotten",
+        "limits/sharing.py",
+        "self._others_until = self._failing_since + self._queue",
+        "self._others_until = now",
+        (SHARED_RATE + "test_going_away_and_coming_back_keep_to_the_rate",),
+        "What others hold passes before a process goes alone.",
+    ),
+    Mutation(
+        "slots-of-a-lone-batch-forgotten",
+        "limits/sharing.py",
+        "now + AWAY + self._held + 1.0",
+        "now + AWAY + 1.0",
+        (SHARED_RATE + "test_going_away_and_coming_back_keep_to_the_rate",),
+        "When the store is back, the others still hold what they took while it was away.",
+    ),
+    Mutation(
+        "late-for-its-slot",
+        "limits/sharing.py",
+        "if -slots.delay <= slots.late:",
+        "if True:",
+        (SHARED_RATE + "test_who_wakes_up_too_late_takes_another_slot",),
+        "A call that starts in another's slot makes two at once.",
+    ),
+    Mutation(
+        "late-owner-finishes",
+        "idempotency/store.py",
+        "if found is None or found.kept_until <= now or found.owner != owner:",
+        "if found is None or found.kept_until <= now:",
+        (RECORDS + "test_who_lost_the_claim_changes_nothing",),
+        "Who lost the claim must not write over the result of who has it.",
+    ),
+    Mutation(
+        "wrong-url-comes-out",
+        "adapters/redis_store.py",
+        "except ValueError:",
+        "except ZeroDivisionError:",
+        (REDIS + "test_a_wrong_url_is_not_shown",),
+        "The client's error shows a part of the URL, which may be the password.",
+        within="from_url",
+    ),
+)
+
+_ADAPTERS: Final = (
+    Mutation(
+        "all-operations-repeated",
+        "adapters/_aws_clients.py",
+        "    if safe:\n",
+        "    if True:\n",
+        (PROTECT + "test_each_operation_has_its_own_idempotence",),
+        "Of an operation that does harm when it is repeated, only what was not carried out is repeated.",
+    ),
+    Mutation(
+        "body-not-rewound",
+        "adapters/_aws_clients.py",
+        "            body.rewind()",
+        "            pass",
+        (PROTECT + "test_the_transfer_manager_uses_the_guarded_operations",),
+        "A failed attempt leaves the file at its end; the next would send nothing.",
+    ),
+    Mutation(
+        "token-for-each-attempt",
+        "adapters/_aws_clients.py",
+        "parameters.setdefault(token, str(uuid.uuid4()))",
+        "pass",
+        (PROTECT + "test_one_token_for_all_attempts_of_a_transaction",),
+        "botocore would make a token for each attempt, and the service do it twice.",
+    ),
+    Mutation(
+        "request-outlasts-the-deadline",
+        "adapters/_aws_clients.py",
+        "        if left is not None:\n",
+        "        if False:\n",
+        (CLIENTS + "test_what_remains_of_the_deadline_is_the_read_timeout",),
+        "No answer is waited for beyond the deadline.",
+        within="begin",
+    ),
+    Mutation(
+        "cap-passed-by-one",
+        "adapters/_aws_costs.py",
+        "self._dollars + price <= self._cap",
+        "self._dollars <= self._cap",
+        (REQUESTS + "test_the_cap_is_never_passed_and_holds_until_the_next_day",),
+        "The request that would pass the cap does not leave.",
+    ),
+    Mutation(
+        "collection-made-unasked",
+        "adapters/rekognition.py",
+        "if not self._recreate or AWS(error).kind is not Kind.not_found:",
+        "if AWS(error).kind is not Kind.not_found:",
+        (REKOGNITION + "test_a_search_never_makes_a_collection",),
+        "A wrong name must not become an empty collection.",
+    ),
+    Mutation(
+        "own-write-unknown",
+        "adapters/dynamodb.py",
+        'if found is not None and found.get(self._mark) == {"S": mine}:',
+        "if False:",
+        (DYNAMODB + "test_a_put_whose_answer_is_lost_knows_its_own_write",),
+        "A repeated conditional write meets the item that it has written itself.",
+    ),
+    Mutation(
+        "counts-twice",
+        "adapters/dynamodb.py",
+        "if _COUNTS_ON.search(expression):",
+        "if False:",
+        (DYNAMODB + "test_what_counts_on_counts_once",),
+        "An update that counts on from the old value must not be carried out twice.",
+    ),
+    Mutation(
+        "pause-beyond-the-deadline",
+        "adapters/_aws_batches.py",
+        "(time_left is not None and previous >= time_left)",
+        "False",
+        (BATCHES + "test_no_pause_ends_after_the_deadline",),
+        "The rest of a batch is not waited for in vain.",
+    ),
+    Mutation(
+        "empty-copy-is-a-copy",
+        "adapters/s3.py",
+        "    if not tag:\n",
+        "    if False:\n",
+        (S3 + "test_an_empty_copy_is_no_copy",),
+        "S3 may answer 200 and fail afterwards.",
+        within="_copied",
+    ),
+    Mutation(
+        "deleted-before-it-is-a-dead-letter",
+        "adapters/sqs.py",
+        "        self.send_dead(delivery, reason)\n        self.ack(delivery)\n",
+        "        self.ack(delivery)\n        self.send_dead(delivery, reason)\n",
+        (SQS + "test_a_dead_letter_is_sent_before_its_message_is_deleted",),
+        "A crash between the two must leave the message in both queues, never in none.",
+    ),
+    Mutation(
+        "message-without-its-id",
+        "adapters/sns.py",
+        '"id": mine}',
+        '"id": uuid.uuid4().hex}',
+        (SNS + "test_both_copies_of_a_message_carry_one_id",),
+        "Who publishes and who subscribes know a message by the same id.",
+    ),
+    Mutation(
+        "directory-of-two-processes",
+        "adapters/local_rekognition/storage.py",
+        "locking_mode = EXCLUSIVE",
+        "locking_mode = NORMAL",
+        (STORAGE + "test_one_process_a_directory",),
+        "Two processes with one data directory would not see each other's faces.",
+    ),
+    Mutation(
+        "session-used-twice",
+        "adapters/local_rekognition/liveness.py",
+        "if session.status not in _OPEN:",
+        "if False:",
+        (LIVENESS + "test_a_session_is_used_once",),
+        "Nothing may follow the result of a liveness check.",
+    ),
+    Mutation(
+        "name-in-the-ledger",
+        "adapters/local_rekognition/service.py",
+        "subject=subject_of(external)",
+        "subject=external",
+        (ENDPOINT + "test_the_ledger_holds_no_image",),
+        "An external id may be a person's name.",
+    ),
+)
+
+MUTATIONS: Final = (
+    *_CLASSIFICATION,
+    *_TELLING,
+    *_RETRY,
+    *_BREAKER,
+    *_DEGRADE,
+    *_LIMITS,
+    *_COMPOSING,
+    *_SHARED,
+    *_ADAPTERS,
+)

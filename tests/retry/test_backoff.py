@@ -8,7 +8,7 @@ from itertools import chain, pairwise, repeat
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient_faces import (
@@ -95,6 +95,7 @@ def test_a_delay_does_not_shrink_unless_it_is_a_list(delay: Backoff, number: int
         assert delay.delay(number) <= delay.delay(number + 1) * (1.0 + 1e-12)
 
 
+@example(fixed(10.0, cap=10.0), proportional(0.5), 1, 0.9, 0.0)
 @given(DELAYS, BELOW_CAP, NUMBERS, CHANCES, SECONDS)
 def test_every_delay_with_every_jitter_stays_below_the_cap(
     delay: Backoff, jitter: Jitter, number: int, chance: float, previous: float
