@@ -21,7 +21,7 @@ from typing import Final, get_args
 
 import resilient_faces
 from resilient_faces import breaker, composing, degrade, events, faults, limits
-from resilient_faces.adapters import aws, rekognition
+from resilient_faces.adapters import aws, gallery, insightface, rekognition, webhook
 from resilient_faces.breaker.machine import TABLE, State, Trigger
 from resilient_faces.composing import _described
 from resilient_faces.events import Event, EventType
@@ -438,6 +438,10 @@ def aws_operations() -> str:
     found = []
     for name, one in aws.OPERATIONS.items():
         repeated = "yes" if one.token is None else f"with `{one.token}`"
+        if one.only_with:
+            repeated = f"with {' and '.join(f'`{name}`' for name in one.only_with)}"
+        if one.never_with:
+            repeated = f"without {' and '.join(f'`{name}`' for name in one.never_with)}"
         rate = "" if one.rate is None else f"{one.rate.large:g}"
         if one.rate is not None and one.rate.elsewhere != one.rate.large:
             rate += f" in {', '.join(sorted(one.rate.regions))}; {one.rate.elsewhere:g} elsewhere"
@@ -508,6 +512,12 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "options.Requests": lambda: options(aws.Requests),
     "options.CostMeter": lambda: options(aws.CostMeter),
     "options.Rekognition": lambda: options(rekognition.Rekognition),
+    "options.Webhook": lambda: options(webhook.Webhook),
+    "options.Destinations": lambda: options(webhook.Destinations),
+    "options.Verifier": lambda: options(webhook.Verifier),
+    "options.Patience": lambda: options(webhook.Patience),
+    "options.Gallery": lambda: options(gallery.Gallery),
+    "options.FrameRecogniser": lambda: options(insightface.FrameRecogniser),
 }
 FILES: Final[dict[str, Callable[[], str]]] = {"images/circuit.svg": drawing}
 

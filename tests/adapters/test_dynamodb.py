@@ -124,6 +124,37 @@ def test_what_counts_on_counts_once(services: Any, db: DynamoDb, table: str, exp
     assert counters(services, table) == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("expression", "counts"),
+    [
+        ("SET #a = :a, b.c=:c", False),
+        ("SET a = if_not_exists(a, :a), #ab = if_not_exists( #ab , :b)", False),
+        ("REMOVE a, b DELETE c :c", False),
+        ("SET before = now, now = :now", True),
+        ("SET a = if_not_exists(b, :a), b = :b", True),
+        ("REMOVE tags[0]", True),
+        ("SET tags[99] = :tag", True),
+        ("add n :one", True),
+    ],
+)
+def test_what_depends_on_the_old_item_goes_as_a_transaction(expression: str, counts: bool) -> None:
+    """Twice is not as once where the old value decides: the element after the removed one moves up."""
+    sent: list[str] = []
+
+    class Line:
+        def update_item(self, **_: Any) -> dict[str, Any]:
+            sent.append("update")
+            return {}
+
+        def transact_write_items(self, ClientRequestToken: str, **_: Any) -> dict[str, Any]:  # noqa: N803
+            assert len(ClientRequestToken) <= 36
+            sent.append("transaction")
+            return {}
+
+    DynamoDb(Line(), retry=None, breaker=None).update("table", by("a"), expression, operation_id="x" * 50)
+    assert sent == ["transaction" if counts else "update"]
+
+
 def test_all_attempts_of_a_transaction_carry_one_token(
     local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime
 ) -> None:

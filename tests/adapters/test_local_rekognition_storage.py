@@ -84,13 +84,14 @@ def test_what_was_stored_is_there_after_reopening(tmp_path: Path) -> None:
 def test_one_process_a_directory(tmp_path: Path) -> None:
     """A second one is told so, in this process as in another; after a kill -9 the directory is free."""
     program = (
-        "import sys, time; from pathlib import Path;"
+        "import sys; from pathlib import Path;"
         "from resilient_faces.adapters.local_rekognition.storage import Storage;"
         "s = Storage(Path(sys.argv[1]), space='s', version='7.0'); s.create_collection('c', 1.0);"
-        "print('open', flush=True); time.sleep(60)"
+        "print('open', flush=True); sys.stdin.read()"
     )
-    holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    with holder:
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    # It ends with its input at the latest, so that a failure here is not waited for.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         for _ in range(2):
@@ -102,7 +103,7 @@ def test_one_process_a_directory(tmp_path: Path) -> None:
     assert mine.collection("c") is not None
     with pytest.raises(DataDirectoryError, match="in use"):
         opened(tmp_path)
-    again = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    again = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert "in use by another process" in again.stderr  # looking from inside did not take the lock away
     mine.close()
 
@@ -125,6 +126,36 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     finally:
         os.umask(mode)
     assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["faces", "collection"])
+def test_what_is_deleted_is_in_no_file(tmp_path: Path, whole: bool) -> None:
+    """While the endpoint runs, and so after a kill as well: neither in the database nor in its log."""
+    planted = np.frombuffer(b"PLANTEDEMBEDDING" * 8, "float32")
+    storage = Storage(tmp_path, space="x", version="7.0")
+    storage.create_collection("c", 0.0)
+    collection = storage.collection("c")
+    assert collection is not None
+    said, _ = storage.add_faces(
+        collection,
+        "hash",
+        "planted-name",
+        [NewFace({"Left": 0.1}, 99.0, planted)],
+        asked="1",
+        answer=lambda faces: {"faces": faces},
+    )
+
+    def written() -> bytes:
+        return b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+    assert b"PLANTEDEMBEDDING" in written()
+    if whole:
+        storage.delete_collection("c")
+    else:
+        storage.delete_faces(collection, [said["faces"][0]["FaceId"]])
+    assert b"PLANTEDEMBEDDING" not in written()
+    assert b"planted-name" not in written()
+    storage.close()
 
 
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,6 +63,63 @@ def test_each_operation_has_its_own_idempotence(foreign: Any, script: Any, faile
     with pytest.raises(ReadTimeoutError):
         client.execute_statement(Statement="insert")  # has no row, and its name does not say that it reads
     assert len(seen.sent) == 3
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "parameters", "requests"),
+    [
+        ("dynamodb", "put_item", {"TableName": "table", "Item": {}}, 3),
+        (
+            "dynamodb",
+            "put_item",
+            {"TableName": "table", "Item": {}, "ConditionExpression": "attribute_not_exists(k)"},
+            1,
+        ),
+        ("dynamodb", "delete_item", {"TableName": "table", "Key": {}, "ConditionExpression": "attribute_exists(k)"}, 1),
+        ("dynamodb", "update_item", {"TableName": "table", "Key": {}, "UpdateExpression": "ADD n :one"}, 1),
+        ("s3", "put_object", {"Bucket": "bucket", "Key": "k", "Body": b""}, 3),
+        ("s3", "put_object", {"Bucket": "bucket", "Key": "k", "Body": b"", "IfNoneMatch": "*"}, 1),
+        ("s3", "delete_object", {"Bucket": "bucket", "Key": "k", "IfMatch": '"tag"'}, 1),
+        ("sqs", "send_message", {"QueueUrl": "http://127.0.0.1:9/q", "MessageBody": "b"}, 1),
+        (
+            "sqs",
+            "send_message",
+            {"QueueUrl": "http://127.0.0.1:9/q.fifo", "MessageBody": "b", "MessageDeduplicationId": "1"},
+            3,
+        ),
+        ("sns", "publish", {"TopicArn": "arn:aws:sns:us-west-2:1:t", "Message": "m"}, 1),
+        ("rekognition", "index_faces", {"CollectionId": "c", "Image": {"Bytes": b"x"}}, 1),
+        ("rekognition", "index_faces", {"CollectionId": "c", "Image": {"Bytes": b"x"}, "ExternalImageId": "e"}, 3),
+    ],
+)
+@pytest.mark.parametrize("direct", [False, True], ids=["protect", "Requests"])
+def test_the_parameters_say_whether_a_call_may_be_made_twice(
+    foreign: Any, script: Any, clock: Any, service: str, method: str, parameters: Any, requests: int, direct: bool
+) -> None:
+    """What an adapter makes safe, by an id or a mark of its own, is not safe for calls that others make."""
+    from botocore.exceptions import ReadTimeoutError
+
+    client = foreign(service, retries=ONCE)
+    seen = script(client, ReadTimeoutError(endpoint_url="u"))
+    operation = client.meta.method_to_api_mapping[method]
+    call = partial(Requests(client), operation) if direct else getattr(protect(client, retry()), method)
+    with pytest.raises(ReadTimeoutError):
+        call(**parameters)
+    assert len(seen.sent) == requests
+
+
+def test_a_client_that_waits_for_ever_keeps_to_the_deadline(script: Any, clock: Any) -> None:
+    """`read_timeout=None` is a choice that boto3 allows."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(read_timeout=None, retries=ONCE)
+    client = boto3.client(
+        "dynamodb", region_name="us-west-2", aws_access_key_id="a", aws_secret_access_key="b", config=config
+    )
+    script(protect(client, retry()), (200, {}))
+    with Deadline(5.0):
+        assert "Item" not in client.get_item(TableName="table", Key={"k": {"S": "1"}})
 
 
 def test_who_knows_better_says_so_for_operations_without_a_row(foreign: Any, script: Any, clock: Any) -> None:

@@ -182,6 +182,16 @@ def test_a_wrong_url_is_not_shown(url: str) -> None:
     assert "Percent-encode" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"), [({"timeot": 3, "password": "planted"}, "timeot"), ({"timeout": -3.0}, "timeout")]
+)
+def test_wrong_options_of_the_client_are_refused(options: dict[str, Any], named: str) -> None:
+    """And not first met as a store that is away; their values may be secrets."""
+    with pytest.raises(OptionError, match=named) as caught:
+        RedisStore.from_url("redis://127.0.0.1:1/0", **options)
+    assert "planted" not in str(caught.value)
+
+
 def test_the_password_stays_private(tmp_path: Path, resilience: None, caplog: pytest.LogCaptureFixture) -> None:
     """Neither repr, nor errors, nor events, nor logs have it, right or wrong."""
     caplog.set_level(logging.DEBUG)

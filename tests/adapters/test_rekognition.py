@@ -65,6 +65,7 @@ PHOTO = jpeg(640, 480)
     ("image", "reason"),
     [
         (b"", "empty"),
+        ("photo.jpg", "must be bytes or an S3Image; got str"),
         (b"GIF89a" + bytes(100), "neither a JPEG nor a PNG"),
         (PHOTO + bytes(MAX_IMAGE_BYTES), "bytes; Rekognition takes 5242880"),
         (png(79, 200), "79 x 200 pixels"),

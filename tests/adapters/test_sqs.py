@@ -129,6 +129,43 @@ def test_a_message_that_lacks_something_is_a_damaged_answer(
         Sqs(client, "http://127.0.0.1/q", retry=None).receive(1, wait=0, visibility=1)
 
 
+def test_a_receive_waits_no_longer_than_the_deadline(clock: ManualRuntime) -> None:
+    """A wait that the read timeout cuts off would hide what came meanwhile."""
+    asked: list[int] = []
+
+    class Line:
+        def receive_message(self, **parameters: Any) -> dict[str, Any]:
+            asked.append(parameters["WaitTimeSeconds"])
+            return {}
+
+    queue = Sqs(Line(), "q", retry=None, breaker=None)
+    for left in (60.0, 5.5, 1.5, 0.5):
+        with Deadline(left):
+            queue.receive(1, wait=20, visibility=60)
+    queue.receive(1, wait=20, visibility=60)
+    assert asked == [20, 4, 0, 0, 20]
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"most": 0, "wait": 1, "visibility": 60}, "most"),
+        ({"most": 1, "wait": 21, "visibility": 60}, "wait"),
+        ({"most": 1, "wait": 1, "visibility": -1}, "visibility"),
+        ({"most": 1, "wait": 1, "visibility": 43_201}, "visibility"),
+        ({"most": "1", "wait": 1, "visibility": 60}, "most"),
+    ],
+)
+def test_what_the_queue_would_refuse_is_refused_before(options: dict[str, Any], wrong: str) -> None:
+    """In one message that names the option and its rule."""
+    queue = Sqs(object(), "q", retry=None, breaker=None)
+    with pytest.raises(OptionError, match=rf"\ASqs\.receive\.{wrong} must be"):
+        queue.receive(**options)
+    for body in (b"bytes", None):
+        with pytest.raises(OptionError, match=r"Sqs\.send\.body must be a string"):
+            queue.send(body)  # type: ignore[arg-type]
+
+
 def test_receipts_that_are_lost_are_let_go(services: Any, queue: Sqs) -> None:
     """Somebody else has the message by now, or it is done: neither is an error."""
     queue.send("work")
@@ -298,6 +335,35 @@ def test_dead_letters_go_back_with_their_ids(services: Any, queue: Sqs) -> None:
     assert numbers == ["2"]
 
 
+def test_a_fifo_message_can_die_and_come_back_again_and_again(services: Any) -> None:
+    """A FIFO queue forgets no de-duplication id for five minutes: one that came twice would swallow the message."""
+    main, dead = services.queue(fifo=True), services.queue(fifo=True)
+    queue = Sqs(services.through("sqs"), main, dead)
+    long = "i" * 200
+    queue.send("work", id=long, group="g")
+    for _ in range(3):
+        (delivery,) = take(queue)
+        queue.dead(delivery, "no use")
+        assert [one.error_code for one in queue.redrive(1)] == [""]
+    assert [one.id for one in take(queue)] == [long]
+
+
+def test_long_ids_of_fifo_messages_stay_different(services: Any) -> None:
+    """The queue takes 128 printable characters: what is longer is hashed, not cut."""
+    queue = Sqs(services.through("sqs"), services.queue(fifo=True))
+    for number in "12":
+        queue.send("work", id="i" * 128 + number, group="g")
+    queue.send("work", id="two words", group="h")
+    assert len(take(queue)) == 3
+
+
+def test_a_count_of_others_is_no_reason_to_stop(services: Any, queue: Sqs) -> None:
+    """An attribute `redriven` that somebody else wrote may be anything."""
+    attribute = {"redriven": {"DataType": "String", "StringValue": "yes"}}
+    services.direct("sqs").send_message(QueueUrl=queue._dead_letters, MessageBody="x", MessageAttributes=attribute)
+    assert [one.error_code for one in queue.redrive()] == [""]
+
+
 def test_what_was_moved_once_is_not_moved_twice(services: Any, queue: Sqs) -> None:
     """A message that dies again meanwhile, or a second copy, stays a dead letter and can be seen at once."""
     queue.send("work")
@@ -384,6 +450,27 @@ def test_a_lost_receipt_is_told_to_the_work(clock: ManualRuntime) -> None:
     assert heart.beat()
     assert not heart.beat()
     assert heart.hold.lost
+
+
+def test_a_message_that_could_not_be_kept_is_lost_too(clock: ManualRuntime) -> None:
+    """When its time is over somebody else may have it, whatever the reason why it was not extended."""
+    line = Line(OSError("x"), OSError("x"), OSError("x"))
+    queue, delivery = held(line, received=clock.now)
+    heart = sqs._Heart(queue, delivery, 30)
+    beats = []
+    for _ in range(3):
+        clock.advance(10.0)
+        beats.append(heart.beat())
+    assert (beats, heart.hold.lost) == ([True, True, False], True)
+
+
+def test_work_that_begins_late_is_kept_at_once() -> None:
+    """Counted from when the message was handed out: one that waited its turn has not got all of its time left."""
+    line = Line()
+    queue, delivery = held(line, received=RUNTIME.monotonic() - 200.0)
+    with queue.keep(delivery, 600):
+        assert line.beaten.wait(5)
+    assert line.asked == [600]
 
 
 def test_nobody_keeps_a_message_for_longer_than_twelve_hours(clock: ManualRuntime) -> None:

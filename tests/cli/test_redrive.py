@@ -100,6 +100,9 @@ def test_exit_codes(queue: Sqs, server: str) -> None:
     missing = [*COMMAND, "--from", "nothing", "--to", "nowhere", "--region", REGION, "--endpoint-url", server]
     assert run(*missing).returncode == 2
     assert run(*arguments(queue, server, "--max", "0")).returncode == 2
+    wrong = run(*arguments(queue, "http://user:planted@127.0.0.1:1"))
+    assert (wrong.returncode, "LocalEndpoint.url must be without a user" in wrong.stderr) == (2, True), "says the cure"
+    assert "planted" not in wrong.stderr
     nobody = run(*arguments(queue, "http://127.0.0.1:1"))
     assert (nobody.returncode, "unavailable" in nobody.stderr) == (3, True)
     helped = run(*COMMAND, "--help")

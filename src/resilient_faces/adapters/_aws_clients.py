@@ -58,10 +58,14 @@ class LocalEndpoint:
     secret_key: str = field(default="local", repr=False)
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.url)
         checks = Checks("LocalEndpoint")
+        try:
+            url = urlsplit(self.url if isinstance(self.url, str) else "")
+        except ValueError:
+            url = urlsplit("")
         good = url.scheme in ("http", "https") and bool(url.hostname)
-        checks.that(good, "url", "an address such as http://127.0.0.1:8091", url.scheme)
+        # Not shown: it may hold a password.
+        checks.that(good, "url", "an address such as http://127.0.0.1:8091", url.scheme or type(self.url).__name__)
         checks.that("@" not in url.netloc, "url", "without a user and a password", "one with them")
         checks.done()
 
@@ -254,7 +258,7 @@ class _Hooks:
         if left is not None:
             if left <= 0.0:
                 raise DeadlineExceededError(f"{self._service}.{model.name}", None)
-            limit = min(limit, left)
+            limit = left if limit is None else min(limit, left)  # None: a client that waits for ever
         context["read_timeout"] = limit
         # By the wall clock: the monotonic one may stand still while a machine or a Lambda sleeps.
         now = RUNTIME.wall()
@@ -431,9 +435,12 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
     most = 1.0
     for method, operation in target.meta.method_to_api_mapping.items():
         row = operation_of(service, operation)
-        whole = fitted(policy if _is_policy(policy) else policy(operation), row)
+        own = policy if _is_policy(policy) else policy(operation)
+        whole = fitted(own, row)
         most = max(most, _attempts(whole))
-        guarded[method] = _for_all_attempts(whole(_attempt(getattr(client, method))), row.token)
+        attempt = _attempt(getattr(client, method))
+        careful = fitted(own, replace(row, idempotent=False)) if row.idempotent else whole
+        guarded[method] = _for_all_attempts(whole(attempt), careful(attempt), row)
     warn_of_inner_retries(client, most)
     for method, function in guarded.items():
         setattr(client, method, function)
@@ -469,15 +476,17 @@ def _attempt(method: Callable[..., Any]) -> Callable[..., Any]:
     return attempt
 
 
-def _for_all_attempts(function: Callable[..., Any], token: str | None) -> Callable[..., Any]:
-    """What is done once a call: the token that all attempts carry, and where the bodies begin."""
+def _for_all_attempts(function: Callable[..., Any], careful: Callable[..., Any], row: Operation) -> Callable[..., Any]:
+    """What is done once a call: whether it may repeat, the token that all attempts carry, where the bodies begin."""
+    token = row.token
 
     @functools.wraps(function)
     def call(*args: object, **parameters: object) -> Any:
         if token is not None:
             # botocore makes one for each call, which for a retry around it is each attempt.
             parameters.setdefault(token, str(uuid.uuid4()))
-        return function(bodies_of(parameters), *args, **parameters)
+        chosen = function if row.may_repeat(parameters) else careful
+        return chosen(bodies_of(parameters), *args, **parameters)
 
     return call
 

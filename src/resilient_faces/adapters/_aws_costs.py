@@ -94,6 +94,7 @@ class CostMeter:
         self._calls: Counter[str] = Counter()
         self._dollars = 0.0
         self._refused = 0
+        self._seen = 0  # refusals of the circuit before today
         on_fork(self)
 
     def policies(self, operation: str) -> tuple[Decorator[NoReturn], ...]:
@@ -132,13 +133,16 @@ class CostMeter:
             self._calls = Counter()
             self._dollars = 0.0
             self._refused = 0
+            self._seen = self.breaker.circuit.snapshot().rejected
 
     def snapshot(self) -> Spending:
         """What was spent today."""
         now = dt.datetime.fromtimestamp(RUNTIME.wall(), dt.timezone.utc)
         with self._lock:
             self._turn(now)
-            return Spending(self._day, self._dollars, self._cap, dict(self._calls), self._refused)
+            # The first one here, all others by the circuit that it forced open.
+            refused = self._refused + self.breaker.circuit.snapshot().rejected - self._seen
+            return Spending(self._day, self._dollars, self._cap, dict(self._calls), refused)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()

@@ -41,6 +41,9 @@ class Operation:
         rate: The service's default quota; None if there is none worth keeping to.
         read_timeout: Seconds between two bytes of the answer at most.
         known: Whether the operation has a row; without one its name decides, and a policy may claim more.
+        only_with: Parameters without which a repetition does change something.
+        never_with: Parameters with which it does, or is answered as if somebody else had been first. Where an adapter
+            knows its own work again, it says so itself.
     """
 
     idempotent: bool
@@ -49,8 +52,21 @@ class Operation:
     rate: Rate | None = None
     read_timeout: float = 10.0
     known: bool = True
+    only_with: tuple[str, ...] = ()
+    never_with: tuple[str, ...] = ()
+
+    def may_repeat(self, parameters: Mapping[str, object]) -> bool:
+        """Whether a call with these parameters may be made twice; a token, where there is one, comes on top."""
+        return (
+            self.idempotent
+            and all(parameters.get(name) is not None for name in self.only_with)
+            and all(parameters.get(name) is None for name in self.never_with)
+        )
 
 
+_CONDITIONS: Final = ("ConditionExpression", "Expected")
+_MATCHES: Final = ("IfNoneMatch", "IfMatch")
+_COPY_ID: Final = ("MessageDeduplicationId",)  # of FIFO queues and topics
 _TOKEN: Final = "ClientRequestToken"  # noqa: S105  # a name, and no secret
 _IMAGES: Final = Rate(100.0, 25.0)
 _COLLECTION: Final = Rate(50.0, 5.0)
@@ -66,7 +82,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "rekognition.ListCollections": Operation(idempotent=True, mandatory=("CollectionIds",), rate=_FEW),
         # No second face for the same image, collection and ExternalImageId, which the adapter always sends.
         "rekognition.IndexFaces": Operation(
-            idempotent=True, mandatory=("FaceRecords", "FaceModelVersion"), rate=_COLLECTION
+            idempotent=True,
+            mandatory=("FaceRecords", "FaceModelVersion"),
+            rate=_COLLECTION,
+            only_with=("ExternalImageId",),
         ),
         "rekognition.ListFaces": Operation(idempotent=True, mandatory=("Faces",), rate=_COLLECTION),
         "rekognition.DeleteFaces": Operation(idempotent=True, mandatory=("DeletedFaces",), rate=_FEW),
@@ -85,31 +104,31 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             idempotent=True, mandatory=("SessionId", "Status"), rate=_LIVENESS
         ),
         "dynamodb.GetItem": Operation(idempotent=True),
-        "dynamodb.PutItem": Operation(idempotent=True),  # under a condition it knows its own write again
-        "dynamodb.UpdateItem": Operation(idempotent=True),  # what counts on goes as a transaction
-        "dynamodb.DeleteItem": Operation(idempotent=True),
+        "dynamodb.PutItem": Operation(idempotent=True, never_with=_CONDITIONS),
+        "dynamodb.UpdateItem": Operation(idempotent=False),  # what it changes may count on from the old value
+        "dynamodb.DeleteItem": Operation(idempotent=True, never_with=_CONDITIONS),
         "dynamodb.TransactWriteItems": Operation(idempotent=True, token=_TOKEN),
         "dynamodb.BatchGetItem": Operation(idempotent=True, mandatory=("Responses", "UnprocessedKeys")),
         "dynamodb.BatchWriteItem": Operation(idempotent=True, mandatory=("UnprocessedItems",)),
         "dynamodb.Scan": Operation(idempotent=True, mandatory=("Items", "Count")),
         "s3.GetObject": Operation(idempotent=True, mandatory=("ETag",)),
         "s3.HeadObject": Operation(idempotent=True, mandatory=("ETag", "ContentLength")),
-        "s3.PutObject": Operation(
-            idempotent=True, mandatory=("ETag",)
-        ),  # under a condition it looks whose object it is
-        "s3.CopyObject": Operation(idempotent=True, mandatory=("CopyObjectResult",), read_timeout=60.0),
-        "s3.DeleteObject": Operation(idempotent=True),
-        # A repeated send can be there twice. It carries an id that stays the same, by which readers tell: a message
-        # twice is better than one that is lost.
-        "sqs.SendMessage": Operation(idempotent=True, mandatory=("MessageId", "MD5OfMessageBody")),
-        "sqs.SendMessageBatch": Operation(idempotent=True),
+        "s3.PutObject": Operation(idempotent=True, mandatory=("ETag",), never_with=(*_MATCHES, "WriteOffsetBytes")),
+        "s3.CopyObject": Operation(
+            idempotent=True, mandatory=("CopyObjectResult",), read_timeout=60.0, never_with=_MATCHES
+        ),
+        "s3.DeleteObject": Operation(idempotent=True, never_with=_MATCHES),
+        # A repeated send can be there twice. The adapters repeat it, because theirs carry an id that stays the same, by
+        # which readers tell: a message twice is better than one that is lost.
+        "sqs.SendMessage": Operation(idempotent=True, mandatory=("MessageId", "MD5OfMessageBody"), only_with=_COPY_ID),
+        "sqs.SendMessageBatch": Operation(idempotent=False),
         # A lost answer hides its messages until their time is over: asking again at once would hide more.
         "sqs.ReceiveMessage": Operation(idempotent=False, read_timeout=25.0),
         "sqs.DeleteMessage": Operation(idempotent=True),
         "sqs.DeleteMessageBatch": Operation(idempotent=True),
         "sqs.ChangeMessageVisibility": Operation(idempotent=True),
         "sqs.GetQueueAttributes": Operation(idempotent=True, mandatory=("Attributes",)),
-        "sns.Publish": Operation(idempotent=True, mandatory=("MessageId",)),  # as sqs.SendMessage
+        "sns.Publish": Operation(idempotent=True, mandatory=("MessageId",), only_with=_COPY_ID),
         # Nothing tells a repeated value from a second one: a gap is better than a false alarm.
         "cloudwatch.PutMetricData": Operation(idempotent=False),
     }

@@ -128,8 +128,11 @@ class Requests:
             operation: Named as in boto3's model.
             parameters: Of the operation.
             finish: Reads and checks the answer.
-            idempotent: Whether this very call may be repeated, where that differs from the operation's row.
+            idempotent: Whether this very call may be repeated; None for what the operation's row says of it.
         """
+        row = operation_of(self.service, operation)
+        if idempotent is None and row.idempotent and not row.may_repeat(parameters):
+            idempotent = False
         function, token = self._guarded.get((operation, idempotent)) or self._make(operation, idempotent)
         if token is not None and token not in parameters:
             # Before the first attempt: all of them carry the same.

@@ -42,10 +42,16 @@ MOST_IN_TRANSACTION: Final = 100
 _MOST_BYTES: Final = 3_500_000  # of the 4 MB that a transaction takes: sizes here are of JSON, a little off
 _MOST_WRITTEN: Final = 25
 _MOST_READ: Final = 100
+_LONGEST_TOKEN: Final = 36  # characters
 
 _SET: Final = re.compile(r"(?<![#:.\w])SET\s", re.IGNORECASE)
-# What counts on from the old value: carried out twice it counts twice.
-_COUNTS_ON: Final = re.compile(r"(?<![#:.\w])ADD\s|(?<![#:.\w])list_append\s*\(|[+-]", re.IGNORECASE)
+# What counts on from the old value: carried out twice it counts twice. A place in a list is such a thing too (the next
+# element moves up), and so is the value of another attribute, which the same expression may change.
+_COUNTS_ON: Final = re.compile(
+    r"(?<![#:.\w])ADD\s|(?<![#:.\w])list_append\s*\(|[+\-\[]"
+    r"|=(?!\s*(?::|if_not_exists\b))|(?<![#.\w])([#.\w]+)\s*=\s*if_not_exists\s*\((?!\s*\1\s*,)",
+    re.IGNORECASE,
+)
 _PARTS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
 
 
@@ -171,9 +177,9 @@ class DynamoDb:
     ) -> Written:
         """Change members of one item; with a condition, only if it holds.
 
-        An expression that counts on from the old value (ADD, list_append, + and -) would count twice if it were
-        repeated after a lost answer. It is sent as a transaction of one write, whose token the service remembers for
-        ten minutes; that takes twice the write units.
+        An expression that counts on from the old value (ADD, list_append, + and -, places in lists, values of other
+        attributes) would count twice if it were repeated after a lost answer. It is sent as a transaction of one write,
+        whose token the service remembers for ten minutes; that takes twice the write units.
 
         Args:
             table: Its name.
@@ -188,9 +194,10 @@ class DynamoDb:
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
             update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
-            return Written(self.transact([{"Update": update}], token=mine).applied)
+            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_PARTS, mine))
+            return Written(self.transact([{"Update": update}], token=token).applied)
         if condition is None:
-            self._requests("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
+            self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
             return Written(True)
         extra["ExpressionAttributeNames"] = {**extra.get("ExpressionAttributeNames", {}), "#resilient_mark": self._mark}
         mark = {":resilient_mark": {"S": mine}}
@@ -210,11 +217,14 @@ class DynamoDb:
                 call if you repeat it yourself; by default one is made for all attempts of this call.
 
         Raises:
-            OptionError: There are no writes, or more than 100: `write_in_parts` takes any number.
+            OptionError: There are no writes, or more than 100: `write_in_parts` takes any number. Or the token is too
+                long.
         """
         checks = Checks("DynamoDb.transact")
         cure = "Use write_in_parts(): it is atomic in each part, and a repetition goes on where it stopped."
         checks.that(0 < len(writes) <= MOST_IN_TRANSACTION, "writes", "1 to 100 writes", len(writes), cure)
+        if token is not None:
+            checks.that(0 < len(token) <= _LONGEST_TOKEN, "token", "1 to 36 characters", len(token), "A UUID fits.")
         checks.done()
         try:
             self._requests(
@@ -322,9 +332,13 @@ class DynamoDb:
             if not start:
                 return
 
+    def _again(self, operation: str, **parameters: Any) -> None:
+        """A write that may be repeated here: it sets what it sets, and under a condition it carries its mark."""
+        self._requests.call(operation, parameters, lambda answer: None, idempotent=True)
+
     def _if(self, operation: str, mine: str, **parameters: Any) -> Written:
         try:
-            self._requests(operation, ReturnValuesOnConditionCheckFailure="ALL_OLD", **parameters)
+            self._again(operation, ReturnValuesOnConditionCheckFailure="ALL_OLD", **parameters)
         except Exception as error:
             fault = classify_aws(error)
             if fault is None or fault.kind is not Kind.condition:

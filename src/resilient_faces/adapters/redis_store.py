@@ -199,6 +199,10 @@ class RedisStore:
             MissingExtraError: redis is not installed (extra `redis`).
             OptionError: The URL is none of Redis; the message does not show it.
         """
+        checks = Checks("RedisStore.from_url")
+        checks.that(isinstance(url, str), "url", "a string", type(url).__name__)
+        checks.seconds("timeout", timeout)
+        checks.done()
         redis = _load("redis")
         once = _load("redis.retry").Retry(_load("redis.backoff").NoBackoff(), 0)
         given = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": once, **options}
@@ -210,6 +214,16 @@ class RedisStore:
             raise OptionError(
                 "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
                 "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
+            )
+        pool = client.connection_pool
+        try:
+            pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but knows its options
+        except TypeError:
+            client = None
+        if client is None:
+            raise OptionError(
+                f"RedisStore.from_url.options must be options of redis.Redis.from_url; got {', '.join(options)}. "
+                "One of them is misspelt, or is none of this kind of URL."
             )
         return cls(client, prefix=prefix, keep=keep)
 

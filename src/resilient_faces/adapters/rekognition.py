@@ -379,9 +379,12 @@ class Rekognition:
         """Delete faces, 1 to 4096 in one call. Returns the ids that were deleted now, without those gone before."""
         _check(collection=collection)
         checks = Checks("delete_faces")
-        good = not isinstance(face_ids, str) and 1 <= len(face_ids) <= MOST_MATCHES
-        checks.that(good, "face_ids", f"1 to {MOST_MATCHES} ids", f"{len(face_ids)} of {type(face_ids).__name__}")
-        checks.that(all(_ID.fullmatch(one) for one in face_ids), "face_ids", "ids that the service gave", "another id")
+        listed = isinstance(face_ids, Sequence) and not isinstance(face_ids, str)
+        good = listed and 1 <= len(face_ids) <= MOST_MATCHES
+        got = f"{len(face_ids)} of {type(face_ids).__name__}" if listed else type(face_ids).__name__
+        if checks.that(good, "face_ids", f"1 to {MOST_MATCHES} ids", got):
+            known = all(_fits(_ID, one) for one in face_ids)
+            checks.that(known, "face_ids", "ids that the service gave", "another id")
         checks.done()
         answer = self._requests("DeleteFaces", CollectionId=collection, FaceIds=list(face_ids))
         return tuple(str(one) for one in answer["DeletedFaces"])
@@ -548,18 +551,18 @@ def _check(
     checks = Checks("Rekognition")
     letters = "letters, digits and _ . -"
     if collection is not None:
-        checks.that(bool(_COLLECTION.fullmatch(collection)), "collection", f"an id of 1 to 255 {letters}", collection)
+        checks.that(_fits(_COLLECTION, collection), "collection", f"an id of 1 to 255 {letters}", collection)
     if external_image_id is not None:
         checks.that(
-            bool(_EXTERNAL.fullmatch(external_image_id)),
+            _fits(_EXTERNAL, external_image_id),
             "external_image_id",
             f"1 to 255 {letters} :",
-            f"{len(external_image_id)} characters",
+            _length(external_image_id),
             "None makes one from the image's bytes.",
         )
     for option, value in (("face_id", face_id), ("session_id", session_id)):
         if value is not None:
-            checks.that(bool(_ID.fullmatch(value)), option, "an id that the service gave", f"{len(value)} characters")
+            checks.that(_fits(_ID, value), option, "an id that the service gave", _length(value))
     if threshold is not None:
         checks.number("threshold", threshold, 0.0, 100.0)
     if most is not None:
@@ -569,6 +572,14 @@ def _check(
     checks.done()
 
 
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _length(value: object) -> str:
+    return f"{len(value)} characters" if isinstance(value, str) else type(value).__name__
+
+
 def check_image(image: bytes) -> None:
     """Refuse what the service would refuse, before it is sent.
 
@@ -576,6 +587,8 @@ def check_image(image: bytes) -> None:
         UnusableImageError: The image is empty, larger than 5 MB, smaller than 80 pixels on a side, or neither JPEG nor
             PNG.
     """
+    if not isinstance(image, (bytes, bytearray)):
+        raise UnusableImageError(f"the image must be bytes or an S3Image; got {type(image).__name__}")
     if not image:
         raise UnusableImageError("the image is empty")
     if len(image) > MAX_IMAGE_BYTES:

@@ -116,14 +116,15 @@ class S3:
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         parameters = {**self._object(key, data, content_type), **condition, "Metadata": {_MARK: mine}}
         try:
-            answer = self._requests("PutObject", **parameters)
+            # May be repeated, whatever the condition: what is there then tells whose it is.
+            etag = self._requests.call("PutObject", parameters, _tag, idempotent=True)
         except Exception as error:
             fault = classify_aws(error)
             # With IfMatch an object that is not there is no error of ours either.
             if fault is None or fault.kind not in (Kind.condition, Kind.not_found) or fault.code == "NoSuchBucket":
                 raise
         else:
-            return Stored(True, etag=_tag(answer))
+            return Stored(True, etag=etag)
         there = self._head(key)
         if there is None:
             return Stored(False)

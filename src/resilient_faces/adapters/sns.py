@@ -75,9 +75,10 @@ class Sns:
             OptionError: Message, subject or group are not what the topic takes.
         """
         fifo = self._topic.endswith(".fifo")
-        size = len(message.encode())
         checks = Checks("Sns.publish")
-        checks.that(0 < size <= MOST_BYTES, "message", "1 byte to 256 KB", size, "Put it into S3 and send its key.")
+        if checks.that(isinstance(message, str), "message", "a string", type(message).__name__):
+            size = len(message.encode())
+            checks.that(0 < size <= MOST_BYTES, "message", "1 byte to 256 KB", size, "Put it into S3 and send its key.")
         if subject is not None:
             good = 0 < len(subject) <= 100 and subject.isascii() and subject.isprintable()
             checks.that(good, "subject", "1 to 100 printable ASCII characters", len(subject))
@@ -90,15 +91,16 @@ class Sns:
         extra: dict[str, Any] = {} if subject is None else {"Subject": subject}
         if group is not None:
             extra.update(MessageGroupId=group, MessageDeduplicationId=mine)
-        answer = self._requests(
-            "Publish",
-            TopicArn=self._topic,
-            Message=message,
-            MessageAttributes={
+        parameters = {
+            "TopicArn": self._topic,
+            "Message": message,
+            "MessageAttributes": {
                 name: {"DataType": "String", "StringValue": value} for name, value in told.items() if value
             },
             **extra,
-        )
+        }
+        # May be repeated: by the id a subscriber tells the copies.
+        answer = self._requests.call("Publish", parameters, dict, idempotent=True)
         return Published(mine, str(answer["MessageId"]))
 
 

@@ -8,7 +8,9 @@ back: a crash between the two leaves a message twice, never none.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +49,8 @@ __all__ = [
 
 MAX_VISIBILITY: Final = 43_200
 """Seconds that a message can be hidden for, from when it was handed out."""
+MAX_WAIT: Final = 20
+"""Seconds that a receive can wait for a message."""
 MOST_BYTES: Final = 1_048_576
 """Of a message, and of a batch: body and attributes."""
 _MOST_ATTRIBUTES: Final = 10
@@ -137,7 +141,8 @@ class Hold:
     """A delivery that is kept hidden while it is worked on.
 
     Attributes:
-        lost: The receipt is no longer good: somebody else may have the message by now.
+        lost: The receipt is no longer good, or the time is over and could not be extended: somebody else may have the
+            message by now.
     """
 
     lost: bool = False
@@ -210,8 +215,7 @@ class Sqs:
         """
         entry = self._entry(Outgoing(body, id or "", delay, within, group))
         mine = _text(entry["MessageAttributes"], "id")
-        answer = self._requests("SendMessage", QueueUrl=self._queue, **entry)
-        return Sent(mine, str(answer["MessageId"]))
+        return Sent(mine, self._put(self._queue, entry))
 
     def send_many(self, messages: Iterable[str | Outgoing]) -> tuple[Sent, ...]:
         """Put messages in, ten at a time; what the queue could not take just now is sent again, and only that.
@@ -238,9 +242,18 @@ class Sqs:
     def receive(self, most: int, *, wait: int, visibility: int) -> tuple[Delivery, ...]:
         """Take up to `most` messages, 10 at most; wait so many seconds for the first, hide them for `visibility`.
 
+        It waits no longer than the deadline in force allows, less a second for the answer to come.
+
         Messages whose work is no longer worth doing are deleted, counted in `expired` and told as an event. A receive
         whose answer is lost is not repeated: its messages come back when their time is over, and count as handed out.
         """
+        checks = Checks("Sqs.receive")
+        checks.whole("most", most, 1)
+        if checks.whole("wait", wait, 0):
+            checks.that(wait <= MAX_WAIT, "wait", f"{MAX_WAIT} seconds or less", wait)
+        if checks.whole("visibility", visibility, 0):
+            checks.that(visibility <= MAX_VISIBILITY, "visibility", f"{MAX_VISIBILITY} seconds or less", visibility)
+        checks.done()
         deliveries = self._receive(self._queue, most, wait, visibility)
         latest = RUNTIME.wall() - self._tolerance
         late = [one for one in deliveries if one.deadline is not None and one.deadline < latest]
@@ -316,14 +329,9 @@ class Sqs:
         shown = "".join(letter for letter in why if letter.isprintable())[:250] or "unknown"
         # The deadline stays behind: what somebody moves back later is to be done.
         attributes = _with(delivery.attributes, {"id": name, "reason": shown}, {"deadline"})
-        extra = _fifo(self._dead_letters, delivery.group or "dead", f"{name}-dead-{delivery.count}")
-        self._requests(
-            "SendMessage",
-            QueueUrl=self._dead_letters,
-            MessageBody=delivery.body,
-            MessageAttributes=attributes,
-            **extra,
-        )
+        # Of this very message: one that was moved back and dies again is no copy of its first dead letter.
+        extra = _fifo(self._dead_letters, delivery.group or "dead", f"dead-{delivery.message_id}")
+        self._put(self._dead_letters, {"MessageBody": delivery.body, "MessageAttributes": attributes, **extra})
 
     def redrive(self, most: int | None = None, *, visibility: int = 60) -> Generator[Redriven, None, None]:
         """Move dead letters back into the queue, one at each step; stop between steps and nothing is half done.
@@ -363,16 +371,15 @@ class Sqs:
 
     def _move(self, source: str, letter: Delivery) -> str:
         """Send a dead letter back and delete it. Returns the code of what went wrong; then it stays a dead letter."""
-        times = int(_text(letter.attributes, "redriven") or 0) + 1
-        told = {"id": letter.id, "redriven": str(times)}
+        times = _text(letter.attributes, "redriven")
+        told = {"id": letter.id, "redriven": str(int(times) + 1 if times.isdecimal() else 1)}
         try:
-            self._requests(
-                "SendMessage",
-                QueueUrl=self._queue,
-                MessageBody=letter.body,
-                MessageAttributes=_with(letter.attributes, told, {"deadline", "reason"}),
-                **_fifo(self._queue, letter.group or "redriven", f"{letter.id}-{times}"),
-            )
+            entry = {
+                "MessageBody": letter.body,
+                "MessageAttributes": _with(letter.attributes, told, {"deadline", "reason"}),
+                **_fifo(self._queue, letter.group or "redriven", f"back-{letter.message_id}"),
+            }
+            self._put(self._queue, entry)
             self._unless_lost("DeleteMessage", source, letter)
         except Exception as error:
             fault = classify_aws(error)
@@ -394,10 +401,11 @@ class Sqs:
 
     def _entry(self, message: Outgoing) -> dict[str, Any]:
         fifo = self._queue.endswith(".fifo")
-        size = len(message.body.encode())
         checks = Checks("Sqs.send")
         cure = "Put it into S3 and send its key."
-        checks.that(0 < size <= MOST_BYTES - _OVERHEAD, "body", "1 byte to 1 MB", size, cure)
+        if checks.that(isinstance(message.body, str), "body", "a string", type(message.body).__name__):
+            size = len(message.body.encode())
+            checks.that(0 < size <= MOST_BYTES - _OVERHEAD, "body", "1 byte to 1 MB", size, cure)
         checks.number("delay", message.delay, 0.0, 0.0 if fifo else 900.0, unit="seconds")
         if message.within is not None:
             checks.seconds("within", message.within, infinite=True)
@@ -412,6 +420,11 @@ class Sqs:
         if message.delay:
             entry["DelaySeconds"] = math.ceil(message.delay)
         return {**entry, **_fifo(self._queue, message.group or "", mine)}
+
+    def _put(self, url: str, entry: Mapping[str, Any]) -> str:
+        """Send one message, again if the answer is lost: by its id readers tell the copies. The queue's name for it."""
+        answer = self._requests.call("SendMessage", {"QueueUrl": url, **entry}, dict, idempotent=True)
+        return str(answer["MessageId"])
 
     def _batches(
         self,
@@ -430,7 +443,9 @@ class Sqs:
                     raise DamagedAnswerError(f"sqs.{operation}", "it does not speak of all entries")
                 return good, bad
 
-            good, bad = self._requests.call(operation, {"QueueUrl": self._queue, "Entries": batch}, read)
+            # May be repeated: each message carries its id.
+            parameters = {"QueueUrl": self._queue, "Entries": batch}
+            good, bad = self._requests.call(operation, parameters, read, idempotent=True)
             names.update((str(one["Id"]), str(one.get("MessageId", ""))) for one in good)
             refused.update((str(one["Id"]), str(one.get("Code", ""))) for one in bad if one.get("SenderFault"))
             again = {str(one["Id"]) for one in bad if not one.get("SenderFault")}
@@ -439,6 +454,9 @@ class Sqs:
         return send_all(entries, send, most=_BATCH, weigh=weigh, heaviest=MOST_BYTES), refused
 
     def _receive(self, url: str, most: int, wait: int, visibility: int) -> tuple[Delivery, ...]:
+        left = remaining()
+        if left is not None:  # a wait that the read timeout cuts off would hide what came meanwhile
+            wait = max(0, min(wait, math.floor(left - 1.0)))
         parameters = {
             "QueueUrl": url,
             "MaxNumberOfMessages": max(1, min(_BATCH, most)),
@@ -510,7 +528,9 @@ class _Heart:
         self._queue = queue
         self._delivery = delivery
         self._visibility = visibility
-        self._ends = (RUNTIME.monotonic() if delivery.received is None else delivery.received) + MAX_VISIBILITY
+        received = RUNTIME.monotonic() if delivery.received is None else delivery.received
+        self._ends = received + MAX_VISIBILITY
+        self._hidden_until = received + visibility
         self._over = threading.Event()
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._run,), name="resilient_faces-heartbeat", daemon=True
@@ -524,15 +544,22 @@ class _Heart:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(self._visibility / 3.0) and self.beat():
-            pass
+        third = self._visibility / 3.0
+        # A message that waited its turn has not got all of its time left.
+        first = self._hidden_until - 2.0 * third - RUNTIME.monotonic()
+        if not self._over.wait(max(0.0, first)) and self.beat():
+            while not self._over.wait(third) and self.beat():
+                pass
 
     def beat(self) -> bool:
         """Extend the time once; False if there is no more use in it."""
         seconds = min(self._visibility, math.floor(self._ends - RUNTIME.monotonic()))
+        began = RUNTIME.monotonic()
         try:
             self.hold.lost = seconds < 1 or not self._queue.extend(self._delivery, seconds)
+            self._hidden_until = began + seconds
         except Exception as error:  # two more beats come before its time is over
+            self.hold.lost = RUNTIME.monotonic() >= self._hidden_until
             fault = classify_aws(error)
             _log.info("visibility not extended: %s", type(error).__name__ if fault is None else fault.code)
         return not self.hold.lost
@@ -595,10 +622,15 @@ def _with(attributes: Mapping[str, Any], told: Mapping[str, str], without: set[s
     return all_of_them
 
 
+_PLAIN_ID: Final = re.compile(r"[!-~]{1,128}")  # what a FIFO queue takes as de-duplication id
+
+
 def _fifo(url: str, group: str, name: str) -> dict[str, str]:
     if not url.endswith(".fifo"):
         return {}
-    return {"MessageGroupId": group, "MessageDeduplicationId": name[:128]}
+    if _PLAIN_ID.fullmatch(name) is None:  # hashed, not cut: two ids that begin alike are two messages
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return {"MessageGroupId": group, "MessageDeduplicationId": name}
 
 
 def _weight(entry: Mapping[str, Any]) -> int:

@@ -85,6 +85,7 @@ def command() -> click.Command:
         What dies again meanwhile stays where it is. Ctrl-C ends the run after the message in hand.
         """
         from resilient_faces.adapters.aws import AWS
+        from resilient_faces.errors import OptionError
         from resilient_faces.faults import Kind
 
         try:
@@ -92,6 +93,9 @@ def command() -> click.Command:
             run.waiting = run.left = queue.waiting()[1]
             if not dry_run:
                 _move(queue, run, most)
+        except OptionError as error:
+            _say(str(error))
+            return USAGE
         except Exception as error:
             fault = AWS(error)
             if fault.kind is Kind.unknown:

@@ -180,7 +180,8 @@ class Storage:
                 return False
             db.execute("DELETE FROM collections WHERE id = ?", (found.number,))
             self._vectors.pop(found.number, None)
-            return True
+        self._empty_log()
+        return True
 
     def collection(self, name: str) -> Collection | None:
         """Find a collection by its name."""
@@ -292,6 +293,8 @@ class Storage:
             db.executemany("DELETE FROM faces WHERE number = ?", numbers)
             if found and collection.number in self._vectors:
                 self._vectors[collection.number].remove([number for number, _ in found])
+        if found:
+            self._empty_log()
         return {face["FaceId"] for _, face in found}
 
     def search(
@@ -420,6 +423,11 @@ class Storage:
                     self._db.execute("ROLLBACK")
                 self._vectors.clear()
                 raise
+
+    def _empty_log(self) -> None:
+        """After erasing: what was erased stands in the write-ahead log too, from when it was written."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _loaded(self, collection: Collection) -> _Vectors:
         vectors = self._vectors.get(collection.number)
