@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from resilient_faces._core.runtime import RUNTIME, ManualRuntime
 from resilient_faces.adapters._aws_batches import PAUSE, ROUNDS, send_all
+from resilient_faces.faults import Kind
 from resilient_faces.limits import Deadline
 
 
@@ -65,3 +68,29 @@ def test_a_process_that_shuts_down_does_not_wait(clock: ManualRuntime) -> None:
     finally:
         RUNTIME.stop(False)
     assert clock.slept == []
+
+
+def test_an_error_in_between_tells_what_was_done() -> None:
+    """Ten were sent when the connection broke: they are done, the other fifteen are left, the error is the cause."""
+    broken = ConnectionResetError()
+
+    def send(batch: list[int]) -> list[int]:
+        if batch[0] >= 10:
+            raise broken
+        return []
+
+    left = send_all(range(25), send, most=10)
+    assert list(left) == list(range(10, 25))
+    assert left.error is broken
+    assert left.fault is not None
+    assert left.fault.kind is Kind.transient
+
+
+def test_an_error_before_anything_was_done_comes_out() -> None:
+    """There is nothing to tell of but the error itself."""
+
+    def send(batch: list[int]) -> list[int]:
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        send_all(range(5), send, most=10)

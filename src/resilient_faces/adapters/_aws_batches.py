@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, Final, TypeVar
+from typing import Final, TypeVar
 
 from resilient_faces._core.context import remaining
 from resilient_faces._core.runtime import RUNTIME
-from resilient_faces.adapters._aws_errors import AwsError
+from resilient_faces.adapters._aws_errors import AWS, AwsError
 from resilient_faces.faults import Executed, Fault, Kind
 from resilient_faces.retry import Backoff, exponential, full
 
@@ -21,17 +21,17 @@ PAUSE: Final[Backoff] = exponential(0.05, factor=2.0, cap=5.0)
 
 
 class UnfinishedBatchError(AwsError):
-    """The service left a part of a batch undone, again and again. What was done stays done.
+    """A part of a batch was left undone, again and again, or an error came in between. What was done stays done.
 
     Attributes:
         operation: Such as `dynamodb.BatchWriteItem`.
-        left: The entries that were not done.
+        left: The entries that were not done; after an error, the last of those that were sent may be done all the same.
         done: How many were.
         results: What was read, for an operation that reads.
         refused: Code of each entry that is wrong in itself, by its id; sending it again is no use.
     """
 
-    fault: ClassVar[Fault] = Fault(Kind.throttled, "aws.unfinished_batch", Executed.unknown)
+    fault: Fault = Fault(Kind.throttled, "aws.unfinished_batch", Executed.unknown)
 
     def __init__(
         self,
@@ -40,8 +40,11 @@ class UnfinishedBatchError(AwsError):
         done: int,
         results: Sequence[object] = (),
         refused: Mapping[str, str] = MappingProxyType({}),
+        fault: Fault | None = None,
     ) -> None:
         super().__init__(operation, len(left), done)  # the entries themselves stay out of texts and logs
+        if fault is not None:
+            self.fault = fault  # that of the error in between
         self.operation = operation
         self.left = tuple(left)
         self.done = done
@@ -49,7 +52,7 @@ class UnfinishedBatchError(AwsError):
         self.refused = dict(refused)
 
     def __reduce__(self) -> tuple[type[UnfinishedBatchError], tuple[object, ...]]:
-        return type(self), (self.operation, self.left, self.done, self.results, self.refused)
+        return type(self), (self.operation, self.left, self.done, self.results, self.refused, self.fault)
 
     def __str__(self) -> str:
         undone = len(self.left) + len(self.refused)
@@ -60,7 +63,22 @@ class UnfinishedBatchError(AwsError):
 class RefusedEntriesError(UnfinishedBatchError):
     """The service did all of a batch but for entries that are wrong in themselves."""
 
-    fault: ClassVar[Fault] = Fault(Kind.invalid, "aws.refused_entries", Executed.no)
+    fault: Fault = Fault(Kind.invalid, "aws.refused_entries", Executed.no)
+
+
+class Left(list[T]):
+    """Entries that were left undone, in their order.
+
+    Attributes:
+        error: What came in between, once a part was done; None if the service left them.
+    """
+
+    error: Exception | None = None
+
+    @property
+    def fault(self) -> Fault | None:
+        """The fault of that error."""
+        return None if self.error is None else AWS(self.error)
 
 
 def send_all(
@@ -70,7 +88,7 @@ def send_all(
     most: int,
     weigh: Callable[[T], int] = lambda _: 0,
     heaviest: int = 0,
-) -> list[T]:
+) -> Left[T]:
     """Send entries in batches, and what the answers leave undone again, until nothing is left or nothing helps.
 
     Every answer that leaves something is followed by a pause with full jitter, which grows while no progress is made.
@@ -84,9 +102,10 @@ def send_all(
         heaviest: Weight of a batch at most, unless one entry alone is heavier.
 
     Returns:
-        What is left undone.
+        What is left undone. An error that comes before anything was done is raised as it is.
     """
     waiting = deque(entries)
+    total = len(waiting)
     in_vain = 0
     previous = 0.0
     while waiting:
@@ -94,7 +113,14 @@ def send_all(
         weight = weigh(batch[0])
         while waiting and len(batch) < most and (weight := weight + weigh(waiting[0])) <= heaviest:
             batch.append(waiting.popleft())
-        left = send(batch)
+        try:
+            left = send(batch)
+        except Exception as error:
+            if len(batch) + len(waiting) == total:
+                raise
+            rest = Left([*batch, *waiting])
+            rest.error = error
+            return rest
         if not left:
             in_vain = 0
             continue
@@ -107,4 +133,4 @@ def send_all(
         if RUNTIME.stopped or (time_left is not None and previous >= time_left):
             break
         RUNTIME.sleep(previous)
-    return list(waiting)
+    return Left(waiting)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from resilient_faces._core.context import ATTEMPTS, Link, event, remaining
@@ -494,7 +494,7 @@ def _for_all_attempts(function: Callable[..., Any], careful: Callable[..., Any],
 class UnrepeatableBodyError(AwsError):
     """A request with this body failed, and the body cannot be read a second time."""
 
-    fault: ClassVar[Fault] = Fault(Kind.invalid, "aws.unrepeatable_body", Executed.unknown)
+    fault: Fault = Fault(Kind.invalid, "aws.unrepeatable_body", Executed.unknown)
 
     def __str__(self) -> str:
         return "the request failed, and its body cannot be read again: give bytes, or a file that can seek"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from resilient_faces.adapters._aws_operations import SERVICE_OF
 from resilient_faces.errors import OptionError, ResilienceError
@@ -30,7 +30,7 @@ class AwsError(ResilienceError):
         fault: What it means for a retry, a circuit, a fallback.
     """
 
-    fault: ClassVar[Fault] = Fault(Kind.unknown, "aws")
+    fault: Fault = Fault(Kind.unknown, "aws")
 
 
 class DamagedAnswerError(AwsError):
@@ -43,7 +43,7 @@ class DamagedAnswerError(AwsError):
         reason: What is wrong with the answer, without any of its content.
     """
 
-    fault: ClassVar[Fault] = Fault(Kind.integrity, "aws.damaged_answer", Executed.unknown)
+    fault: Fault = Fault(Kind.integrity, "aws.damaged_answer", Executed.unknown)
 
     def __init__(self, operation: str, reason: str) -> None:
         super().__init__(operation, reason)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
 from resilient_faces.adapters._aws_batches import UnfinishedBatchError, send_all
@@ -106,7 +106,7 @@ class Parts:
 class DifferentWritesError(AwsError):
     """An operation id was used before for other writes."""
 
-    fault: ClassVar[Fault] = Fault(Kind.invalid, "dynamodb.different_writes", Executed.no)
+    fault: Fault = Fault(Kind.invalid, "dynamodb.different_writes", Executed.no)
 
     def __str__(self) -> str:
         return "this operation id stands for other writes already. Make a new id for each logical write."
@@ -291,7 +291,9 @@ class DynamoDb:
 
         left = send_all(once.values(), send, most=_MOST_READ)
         if left:
-            raise UnfinishedBatchError("dynamodb.BatchGetItem", left, len(once) - len(left), tuple(found.values()))
+            done = len(once) - len(left)
+            read = tuple(found.values())
+            raise UnfinishedBatchError("dynamodb.BatchGetItem", left, done, read, fault=left.fault) from left.error
         return tuple(found.get(_canonical(key)) for key in keys)
 
     def write_many(self, table: str, *, puts: Iterable[Item] = (), deletes: Iterable[Item] = ()) -> int:
@@ -318,7 +320,8 @@ class DynamoDb:
 
         left = send_all(entries, send, most=_MOST_WRITTEN)
         if left:
-            raise UnfinishedBatchError("dynamodb.BatchWriteItem", left, len(entries) - len(left))
+            done = len(entries) - len(left)
+            raise UnfinishedBatchError("dynamodb.BatchWriteItem", left, done, fault=left.fault) from left.error
         return len(entries)
 
     def scan(self, table: str) -> Iterator[Item]:

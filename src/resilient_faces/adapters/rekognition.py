@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import logger_of
@@ -71,7 +71,7 @@ Box: TypeAlias = "tuple[float, float, float, float]"
 class UnusableImageError(AwsError, ValueError):
     """The service can never use the image; found out before it was sent and paid for."""
 
-    fault: ClassVar[Fault] = Fault(Kind.invalid, "rekognition.unusable_image", Executed.no)
+    fault: Fault = Fault(Kind.invalid, "rekognition.unusable_image", Executed.no)
 
 
 # -- what goes in and comes out -----------------------------------------------------------------------------------

@@ -16,14 +16,14 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces._core.context import REQUEST, event, remaining, request
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces._core.workers import run_async
-from resilient_faces.adapters._aws_batches import RefusedEntriesError, UnfinishedBatchError, send_all
+from resilient_faces.adapters._aws_batches import Left, RefusedEntriesError, UnfinishedBatchError, send_all
 from resilient_faces.adapters.aws import AsyncFace, DamagedAnswerError, Requests, classify_aws, threaded
 from resilient_faces.errors import DeadlineExceededError, OptionError
 from resilient_faces.faults import Fault
@@ -233,8 +233,9 @@ class Sqs:
             for entry in entries
             if entry["Id"] in names
         )
-        rest = tuple(outgoing[int(entry["Id"])] for entry in left)
-        _raise_unless_whole("sqs.SendMessageBatch", rest, len(sent), sent, refused)
+        # With the ids that they were sent under: whoever sends them once more makes copies that readers can tell.
+        rest = [replace(outgoing[int(entry["Id"])], id=_text(entry["MessageAttributes"], "id")) for entry in left]
+        _raise_unless_whole("sqs.SendMessageBatch", rest, len(sent), sent, refused, left)
         return sent
 
     # -- receiving -----------------------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ class Sqs:
         left, refused = self._batches("DeleteMessageBatch", entries, {})
         refused = {number: code for number, code in refused.items() if code not in _LOST}
         rest = [deliveries[int(entry["Id"])] for entry in left]
-        _raise_unless_whole("sqs.DeleteMessageBatch", rest, len(entries) - len(rest) - len(refused), (), refused)
+        _raise_unless_whole("sqs.DeleteMessageBatch", rest, len(entries) - len(rest) - len(refused), (), refused, left)
 
     def retry(self, delivery: Delivery, delay: float) -> None:
         """Hand the message out again after `delay` seconds; one that somebody else has by now is theirs."""
@@ -432,7 +433,7 @@ class Sqs:
         entries: Sequence[dict[str, Any]],
         names: dict[str, str],
         weigh: Callable[[dict[str, Any]], int] = lambda _: 0,
-    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    ) -> tuple[Left[dict[str, Any]], dict[str, str]]:
         """Send all entries. Fills `names` with ids of messages; returns what is left, and codes of what is wrong."""
         refused: dict[str, str] = {}
 
@@ -638,9 +639,14 @@ def _weight(entry: Mapping[str, Any]) -> int:
 
 
 def _raise_unless_whole(
-    operation: str, left: Sequence[object], done: int, results: Sequence[object], refused: Mapping[str, str]
+    operation: str,
+    rest: Sequence[object],
+    done: int,
+    results: Sequence[object],
+    refused: Mapping[str, str],
+    left: Left[dict[str, Any]],
 ) -> None:
     if left:
-        raise UnfinishedBatchError(operation, left, done, results, refused)
+        raise UnfinishedBatchError(operation, rest, done, results, refused, left.fault) from left.error
     if refused:
         raise RefusedEntriesError(operation, (), done, results, refused)
