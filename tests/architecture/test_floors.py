@@ -51,6 +51,7 @@ NEIGHBOURS: Final[Mapping[str, frozenset[str]]] = {
 
 ADAPTER_IMPORTS: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("rekognition", "dynamodb", "s3", "sqs", "cloudwatch", "sns", "stepfunctions"), frozenset({"aws"})),
+    "insightface": frozenset({"gallery"}),
     "recogniser": frozenset({"insightface"}),
     "dynamodb_store": frozenset({"aws", "dynamodb"}),
     "redis_store": frozenset(),

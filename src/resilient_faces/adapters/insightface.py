@@ -5,41 +5,58 @@ is looked at first, and InsightFace is only called with a directory that is ther
 kin) are licensed for non-commercial research only: which pack is used, and under which licence, is the user's choice.
 
 A pack that is missing, damaged or incomplete is a `PackError` that says what to do. `load_or_degrade` gives instead a
-recogniser that finds nobody and says why, for services that must run without their model.
-
-Inference is not guarded here: a circuit, a time limit and a bulkhead belong to the caller.
+recogniser that finds nobody and says why. `FrameRecogniser` is for services that must run without their model and
+take it into use when it appears: it has a circuit around inference, and answers with a reason where it cannot see.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from resilient_faces._core.options import Checks
-from resilient_faces.adapters._faces import Face, Image, Picture, Recogniser, decode, load
-from resilient_faces.errors import MissingExtraError, ResilienceError
+from resilient_faces._core.runtime import RUNTIME, logger_of, on_fork
+from resilient_faces._core.workers import run_async
+from resilient_faces.adapters._faces import MAX_PIXELS, Face, Image, Picture, Recogniser, decode, load
+from resilient_faces.adapters.gallery import Gallery, Match
+from resilient_faces.breaker import Breaker
+from resilient_faces.composing import Decorator
+from resilient_faces.degrade import Criticality, ServiceHealth, services
+from resilient_faces.errors import CircuitOpenError, MissingExtraError, OptionError, ResilienceError
 from resilient_faces.faults import Executed, Fault, Kind
 
 __all__ = [
     "FaceNotDetectedError",
+    "FrameError",
+    "FrameRecogniser",
     "InsightFaceEngine",
     "LowQualityError",
     "MissingLibraryError",
     "PackError",
+    "Sighting",
+    "Sightings",
     "WithoutModel",
     "classify_faces",
     "embedding_of_photo",
     "load_or_degrade",
+    "picture_of",
 ]
+
+_log: Final = logger_of("insightface")
 
 SAME_PERSON: Final = 0.5  # cosine that counts as the same person unless told otherwise
 SAME_PERSON_PERCENT: Final = 80.0  # and the likeness that it is shown as: Rekognition's own default threshold
 GOOD_FACE: Final = 0.6  # detector's score that a photo to enrol from must reach unless told otherwise
 
+_SHORTEST_SIDE: Final = 16  # px
 _CROP: Final = 112  # px
 _TEMPLATE: Final = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 """Eyes, nose and corners of the mouth in the crop of 112 px that recognisers of this family were trained on."""
@@ -104,12 +121,18 @@ class LowQualityError(ResilienceError):
         return f"Face quality too low (score: {self.quality:.2f})"
 
 
+class FrameError(ResilienceError, ValueError):
+    """What came from a camera is no frame; the message says which rule it breaks, and nothing of its pixels."""
+
+
 def classify_faces(error: BaseException) -> Fault | None:
     """What an error of this module means; None for others. A photo without a face is an answer, not a failure."""
     if isinstance(error, PackError):
         return Fault(Kind.invalid, f"insightface.pack_{error.reason}", Executed.no)
     if isinstance(error, (FaceNotDetectedError, LowQualityError)):
         return Fault(Kind.condition, error.code, Executed.yes)
+    if isinstance(error, FrameError):
+        return Fault(Kind.invalid, "frame.invalid", Executed.no)
     return None
 
 
@@ -329,6 +352,231 @@ def embedding_of_photo(engine: Recogniser, photo: bytes, *, lowest_score: float 
     if faces[0].score < lowest_score:
         raise LowQualityError(faces[0].score)
     return engine.embed(picture, faces)[0], faces[0]
+
+
+def picture_of(frame: Image | None) -> Picture:
+    """A camera's frame as a picture, without a copy.
+
+    Args:
+        frame: uint8 array of shape (height, width, 3), BGR, 16 pixels or more to each side, contiguous or not.
+
+    Raises:
+        FrameError: It is something else.
+    """
+    shape, kind = getattr(frame, "shape", None), str(getattr(frame, "dtype", ""))
+    if frame is None or shape is None or len(shape) != 3 or shape[2] != 3 or kind != "uint8":
+        form = type(frame).__name__ if shape is None else f"{kind} of shape {tuple(shape)}"
+        raise FrameError(f"A frame must be a uint8 array of shape (height, width, 3), in BGR; got {form}.")
+    if min(shape[:2]) < _SHORTEST_SIDE or shape[0] * shape[1] > MAX_PIXELS:
+        raise FrameError(
+            f"A frame must have sides of {_SHORTEST_SIDE} pixels or more and {MAX_PIXELS} pixels at most; "
+            f"got {shape[1]} x {shape[0]}."
+        )
+    return Picture(frame[:, :, ::-1], "BGR")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One face in a frame, and whose it is."""
+
+    face: Face
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """What was seen in one frame.
+
+    Attributes:
+        found: The faces, best score first.
+        reason: Why there may have been more to see: `insightface.pack_missing` (`_damaged`, `_incomplete`),
+            `insightface.library_missing`, `insightface.load_failed`, `insightface.circuit_open`, `frame.invalid`,
+            `frame.failed`, `gallery.space`; empty if all of the frame was looked at.
+    """
+
+    found: tuple[Sighting, ...] = ()
+    reason: str = ""
+
+
+class FrameRecogniser:
+    """Recognise people in frames, in a service that also runs while it cannot.
+
+    A model that is missing or damaged does not raise: the service is marked as degraded, each frame is answered with
+    nobody and the reason, and the pack's directory is looked at every `look_every` seconds. When its files have
+    changed the model is loaded, by whichever call comes next; the others are answered meanwhile. Inference is under
+    the circuit `service`, which marks the service as degraded too. Nothing about a frame raises.
+
+    One object serves all cameras. Inference uses several processors by itself: let no more frames in at a time than
+    there are processor cores, with a `Bulkhead`.
+
+    Args:
+        pack: As of `InsightFaceEngine`.
+        service: Name of circuit and service.
+        criticality: How much the whole depends on it, for health.
+        breaker: Makes the circuit from its name; `functools.partial(Breaker, recovery_timeout=10.0)` gives options.
+        look_every: Seconds between two looks for a model that is not there.
+        make: Makes the recogniser from pack and options.
+        **options: Of the recogniser.
+
+    Raises:
+        OptionError: Options are wrong.
+    """
+
+    def __init__(
+        self,
+        pack: Path | str,
+        *,
+        service: str = "insightface",
+        criticality: Criticality | str = Criticality.important,
+        breaker: Callable[[str], Decorator[Any]] = Breaker,
+        look_every: float = 10.0,
+        make: Callable[..., Recogniser] = InsightFaceEngine,
+        **options: Any,
+    ) -> None:
+        checks = Checks("FrameRecogniser")
+        checks.seconds("look_every", look_every)
+        for option, function in (("breaker", breaker), ("make", make)):
+            checks.function(option, function)
+        checks.done()
+        self.service: Final = service
+        self._pack = Path(pack)
+        self._make = functools.partial(make, self._pack, **options)
+        self._every = look_every
+        self._loading = threading.Lock()
+        self._engine: Recogniser | None = None
+        self._reason = ""
+        self._files: object = None  # of the pack, when it could not be loaded
+        self._look_at = RUNTIME.monotonic()
+        self._said: dict[str, float] = {}
+        services.register(service, criticality, circuits=(service,))
+        self._guarded = breaker(service)(self._see)
+        on_fork(self)
+        if not self.load():
+            _log.warning("Service starting without model - recognition endpoints will fail")
+
+    @property
+    def engine(self) -> Recogniser | None:
+        """The recogniser; None while there is none."""
+        return self._engine
+
+    @property
+    def space(self) -> str | None:
+        """The recogniser's space, for a `Gallery`; None while there is none."""
+        return None if self._engine is None else self._engine.space
+
+    def health(self) -> ServiceHealth:
+        """How the service stands."""
+        return services.health_of(self.service)
+
+    def load(self) -> bool:
+        """Load the model now, or anew. If that fails, one that is in use stays in use."""
+        with self._loading:
+            return self._load()
+
+    def recognise(self, frame: Image | None, gallery: Gallery) -> Sightings:
+        """Find the faces of a frame and say whose they are. Never raises for a frame.
+
+        Args:
+            frame: uint8 array of shape (height, width, 3), BGR.
+            gallery: Who may be seen.
+        """
+        engine = self._engine or self._look_again()
+        if engine is None:
+            self._say("error", "Face model not initialized")
+            return Sightings(reason=self._reason)
+        try:
+            picture = picture_of(frame)
+        except FrameError:
+            self._say("warning", "Invalid frame received")
+            return Sightings(reason="frame.invalid")
+        if gallery.space != engine.space:
+            self._say("error", "The gallery holds embeddings of another recogniser")
+            return Sightings(reason="gallery.space")
+        found: list[Sighting] = []
+        try:
+            self._guarded(engine, picture, gallery, found)
+        except CircuitOpenError:
+            return Sightings(reason="insightface.circuit_open")
+        except Exception as error:
+            # Its text may hold anything, so the log has the trace and the type.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("Error processing frame: %s\n%s", type(error).__name__, trace)
+            return Sightings(tuple(found), "frame.failed")
+        return Sightings(tuple(found))
+
+    async def arecognise(self, frame: Image | None, gallery: Gallery) -> Sightings:
+        """As `recognise`, in a worker thread; one that is cancelled ends with its frame."""
+        return await run_async(functools.partial(self.recognise, frame, gallery), None)
+
+    @staticmethod
+    def _see(engine: Recogniser, picture: Picture, gallery: Gallery, found: list[Sighting]) -> None:
+        """Add each face when it is known, so that those before a failure are not lost."""
+        for face in engine.detect(picture):
+            (embedding,) = engine.embed(picture, (face,))
+            found.append(Sighting(face, gallery.match(embedding)))
+
+    def _load(self) -> bool:
+        """The caller holds the lock."""
+        files = _files_of(self._pack)
+        self._look_at = RUNTIME.monotonic() + self._every
+        try:
+            engine = self._make()
+        except OptionError:
+            raise  # the caller's mistake, found before anything is loaded
+        except Exception as error:
+            reason, text = _not_loaded(error)
+            _log.error("Failed to load InsightFace model: %s", text)
+            self._files = files
+            if self._engine is None:
+                self._reason = reason
+                services.degrade(self.service, reason)
+            return False
+        late = self._engine is None and self._reason != ""
+        self._engine, self._reason = engine, ""
+        if late:
+            services.recover(self.service)
+            _log.info("InsightFace model loaded")
+        return True
+
+    def _look_again(self) -> Recogniser | None:
+        """Look for a model now and then, one call at a time; the others do not wait for it."""
+        if RUNTIME.monotonic() < self._look_at or not self._loading.acquire(blocking=False):
+            return self._engine
+        try:
+            self._look_at = RUNTIME.monotonic() + self._every
+            if self._engine is None and _files_of(self._pack) != self._files:
+                self._load()
+            return self._engine
+        finally:
+            self._loading.release()
+
+    def _say(self, level: str, text: str) -> None:
+        """Write a line at most once a second: there are many frames."""
+        now = RUNTIME.monotonic()
+        if now - self._said.get(text, -math.inf) >= 1.0:
+            self._said[text] = now
+            getattr(_log, level)(text)
+
+    def after_fork(self) -> None:
+        self._loading = threading.Lock()
+
+
+def _not_loaded(error: Exception) -> tuple[str, str]:
+    """Code and words for a model that could not be loaded; of errors that are not ours the type alone."""
+    if isinstance(error, PackError):
+        return f"insightface.pack_{error.reason}", str(error)
+    if isinstance(error, MissingExtraError):
+        return "insightface.library_missing", str(error)
+    return "insightface.load_failed", type(error).__name__
+
+
+def _files_of(pack: Path) -> object:
+    """What tells whether a pack has changed: names, sizes and times of its files."""
+    try:
+        found = [(file.name, file.stat()) for file in sorted(pack.expanduser().glob("*.onnx"))]
+    except OSError:
+        return None
+    return [(name, now.st_size, now.st_mtime_ns) for name, now in found]
 
 
 def checked_pack(directory: Path) -> Path:
