@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable
 from types import FunctionType
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
-from resilient_faces._core.context import event
 from resilient_faces._core.drivers import run_sync
 from resilient_faces._core.effects import Flow, Inner, Tell
 from resilient_faces._core.gates import OPEN, rejection, tell_news, transition_event
