@@ -10,7 +10,8 @@ pyenv's and as `python3.X` on PATH; `--python 3.12=...` names one. Needs Python 
 What each file is for:
 
 - `py3XX.txt`    everything that tests, demo, linters, type checkers, docs, benchmarks and extras install on Python 3.XX
-- `min.txt`      the lowest versions that pyproject.toml allows for the core, `cli` and `demo`, with the tests' tools
+- `min.txt`      the lowest versions that pyproject.toml allows for the core and the extras that
+                 the tests need, with the tests' tools
 
 `emulator` is the AWS emulator of demo and tests. It pins botocore, so it lives in an environment of its own, and its
 pins are part of the package: src/resilient_faces/testing/emulator.txt.
@@ -37,7 +38,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 OLDEST = PYTHONS[0]
 GROUPS = ("test", "types", "lint", "docs", "build", "bench")
 MIN_GROUPS = ("test", "types", "build")
-MIN_EXTRAS = ("cli", "demo")
+MIN_EXTRAS = ("cli", "demo", "redis", "rtsp", "webhook")
 EMULATOR = "ministack==1.5.33"
 EMULATOR_PINS = ROOT / "src" / "resilient_faces" / "testing" / "emulator.txt"
 
