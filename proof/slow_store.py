@@ -24,7 +24,7 @@ from _report import Proof
 SLOW = 0.05  # seconds
 LARGEST = 0.02  # seconds
 LONGEST = {"breaker": 2.0, "limiter": 5.0}  # seconds that a call may take at the worst
-WORKERS = 20
+WORKERS = 8  # calls at a time; each has a worker thread while the store is asked
 
 
 class Gaps:
@@ -57,7 +57,24 @@ class Gaps:
         self._task.cancel()
 
 
-def policies(store: Any, prefix: str) -> dict[str, Any]:
+def control() -> float:
+    """The gap that the same tasks and threads show on this machine when all they do is to sleep."""
+
+    async def main() -> float:
+        numbers = iter(range(40 * WORKERS))
+
+        async def worker() -> None:
+            for _ in numbers:
+                await asyncio.to_thread(time.sleep, SLOW)
+
+        async with Gaps() as gaps:
+            await asyncio.gather(*(worker() for _ in range(WORKERS)))
+        return gaps.largest
+
+    return asyncio.run(main())
+
+
+def policies(store: Any, prefix: str, patience: float = 0.2) -> dict[str, Any]:
     from resilient_faces import Breaker, rate_limit
     from resilient_faces.breaker import failures_within
 
@@ -67,9 +84,10 @@ def policies(store: Any, prefix: str) -> dict[str, Any]:
             trips=failures_within(1_000_000, seconds=3600.0),
             store=store,
             refresh=0.0,
+            store_timeout=patience,
             replace=True,
         ),
-        "limiter": rate_limit(2_000.0, name=f"{prefix}-limiter", store=store, processes=2),
+        "limiter": rate_limit(2_000.0, name=f"{prefix}-limiter", store=store, processes=2, store_timeout=patience),
     }
 
 
@@ -158,11 +176,12 @@ def slow(store: Any, name: str, calls: int, round_: int) -> tuple[Gaps, bool, in
 
     for operation in ("load", "save", "count", "clear", "reserve", "slow_down", "join"):
         setattr(store, operation, slowly(getattr(store, operation)))
-    policy = policies(store, f"slow-{name}-{round_}")[name]
+    policy = policies(store, f"slow-{name}-{round_}", patience=1.0)[name]
     fails = name == "breaker"  # a success would not have to be told
 
     async def main() -> tuple[Gaps, bool]:
         await in_tasks(policy, 2 * WORKERS, fails=fails)  # threads are started, modules are imported
+        await asyncio.sleep(1.5)  # a store that was too slow meanwhile is asked again
         async with Gaps() as gaps:
             came, _ = await in_tasks(policy, calls, fails=fails)
         return gaps, own_results(came, calls)
@@ -212,6 +231,8 @@ def main() -> int:
     proof.need("boto3", "redis", cure="pip install 'resilient-faces[aws,redis]'")
     figures: dict[str, Any] = {"slow": {}, "broken": {}}
     with tempfile.TemporaryDirectory() as folder, _shared.running("redis", Path(folder)) as server:
+        # In a small run on a machine that pauses by itself: three times what it shows without any store.
+        largest = max(LARGEST, 3.0 * min(control() for _ in range(3))) if options.small else LARGEST
         for name in ("breaker", "limiter"):
             gaps: list[float] = []
             raw: list[float] = []
@@ -221,11 +242,11 @@ def main() -> int:
                 raw.append(round(found.raw, 4))
                 proof.check(good, f"slow, {name}: a call did not return the dependency's own result")
                 proof.check(asked >= 1_000, f"slow, {name}: the store was asked only {asked} times")
-                if found.largest < LARGEST:
+                if found.largest < largest:
                     break
             figures["slow"][name] = {"largest_gaps": gaps, "by_the_clock": raw, "asked": asked}
             proof.say(f"slow, {name}: {figures['slow'][name]}")
-            proof.check(min(gaps) < LARGEST, f"slow, {name}: the event loop stood still for {min(gaps)} s")
+            proof.check(min(gaps) < largest, f"slow, {name}: the event loop stood still for {min(gaps)} s")
     calls = 200 if options.small else 1_000
     for kind in _shared.STORES:
         for how in ("hangs", "dies"):
@@ -240,7 +261,7 @@ def main() -> int:
                     proof.check(one["own_results"], f"{label}: a call did not return the dependency's own result")
                     proof.check(one["longest_call"] <= LONGEST[name], f"{label}: a call took {one['longest_call']} s")
     return proof.finish(
-        parameters={"answer": SLOW, "largest": LARGEST, "longest": LONGEST, "workers": WORKERS},
+        parameters={"answer": SLOW, "largest": round(largest, 4), "longest": LONGEST, "workers": WORKERS},
         figures=figures,
         packages=("resilient-faces", "redis", "boto3", "botocore"),
     )
