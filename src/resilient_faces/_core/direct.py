@@ -18,7 +18,7 @@ from typing import Final
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.gates import tell_news
 from resilient_faces._core.outcome import Gate, Permit, Returned, Verdict, begin
-from resilient_faces._core.repeating import Segment, examined_async, examined_sync
+from resilient_faces._core.repeating import Segment, flow_async, flow_sync
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import CircuitOpenError
 
@@ -56,7 +56,7 @@ def _plain_sync(function: Sync, segment: Segment) -> Sync:
             examine = segment.examine
             if examine is None or not examine(result):
                 return result
-            return examined_sync(segment, begin(function, args, kwargs, None, None, None), result)
+            return flow_sync(segment, function, args, kwargs, [Returned(result)], None, None)
         return segment.carry_sync(segment, function, args, kwargs, failure, None, None)
 
     return guarded
@@ -73,7 +73,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
             examine = segment.examine
             if examine is None or not examine(result):
                 return result
-            return await examined_async(segment, begin(function, args, kwargs, None, None, None), result)
+            return await flow_async(segment, function, args, kwargs, [Returned(result)], None, None)
         return await segment.carry_async(segment, function, args, kwargs, failure, None, None)
 
     return guarded
@@ -99,7 +99,7 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                 elif permit.note is not None:
                     permit.note(True)
                 return result
-            return examined_sync(segment, begin(function, args, kwargs, None, permit, circuit), result)
+            return flow_sync(segment, function, args, kwargs, [Returned(result)], permit, circuit)
         return segment.carry_sync(segment, function, args, kwargs, failure, permit, circuit)
 
     return guarded
@@ -125,7 +125,7 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                 elif permit.note is not None:
                     permit.note(True)
                 return result
-            return await examined_async(segment, begin(function, args, kwargs, None, permit, circuit), result)
+            return await flow_async(segment, function, args, kwargs, [Returned(result)], permit, circuit)
         return await segment.carry_async(segment, function, args, kwargs, failure, permit, circuit)
 
     return guarded
@@ -154,9 +154,8 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                 elif permit.note is not None:
                     permit.note(True)
                 return result
-            call = begin(function, args, kwargs, None, permit, circuit)
-            call.took = took
-            return examined_sync(segment, call, result)
+            came = [Returned(result)]
+            return flow_sync(segment, function, args, kwargs, came, permit, circuit, took)
         return segment.carry_sync(segment, function, args, kwargs, failure, permit, circuit, took)
 
     return guarded
@@ -185,9 +184,8 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                 elif permit.note is not None:
                     permit.note(True)
                 return result
-            call = begin(function, args, kwargs, None, permit, circuit)
-            call.took = took
-            return await examined_async(segment, call, result)
+            came = [Returned(result)]
+            return await flow_async(segment, function, args, kwargs, came, permit, circuit, took)
         return await segment.carry_async(segment, function, args, kwargs, failure, permit, circuit, took)
 
     return guarded

@@ -13,7 +13,7 @@ Whoever holds an error drops it before leaving: the error's traceback holds the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link
 from resilient_faces._core.drivers import run_async, run_sync, warn_of_blocking
@@ -41,8 +41,6 @@ __all__ = [
     "Notes",
     "Repeats",
     "Segment",
-    "examined_async",
-    "examined_sync",
     "flow_async",
     "flow_sync",
     "repeat_async",
@@ -51,6 +49,8 @@ __all__ = [
 
 Args = tuple[object, ...]
 Kwargs = dict[str, object]
+CarrySync: TypeAlias = Callable[..., object]
+CarryAsync: TypeAlias = Callable[..., Awaitable[object]]
 
 
 class Notes(Link):
@@ -169,8 +169,8 @@ class Segment:
         self.accounts: Accounts | None = None
         self.answers: Answers | None = None
         self.beyond = False
-        self.carry_sync = flow_sync
-        self.carry_async = flow_async
+        self.carry_sync: CarrySync = flow_sync
+        self.carry_async: CarryAsync = flow_async
 
     def repeat(self, retry: Repeats, breaker: Accounts | None, beyond: bool, answers: Answers | None) -> None:
         """Let calls be repeated without flows."""
@@ -194,16 +194,21 @@ def flow_sync(
     function: Callable[..., object],
     args: Args,
     kwargs: Kwargs,
-    failure: list[Exception],
+    came: list[Exception] | list[Returned],
     permit: Permit | None,
     circuit: Gate | None,
     took: float = 0.0,
 ) -> object:
-    """What the flows come to of a call whose first attempt raised `failure`, or was not made yet if that is empty."""
+    """What the flows come to.
+
+    In `came` is the error of the first attempt, or its value if a policy looks at that; nothing if it is still to come.
+    """
     call = begin(function, args, kwargs, None, permit, circuit)
     call.took = took
-    if failure:
-        call.first = _caught(failure[0], segment.classify(failure.pop()))
+    if came:
+        first = came.pop()
+        call.first = first if isinstance(first, Returned) else _caught(first, segment.classify(first))
+        del first
     outcome = run_sync(segment.start(call), call, segment.classify)
     if isinstance(outcome, Returned):
         return outcome.value
@@ -218,7 +223,7 @@ async def flow_async(
     function: Callable[..., Awaitable[object]],
     args: Args,
     kwargs: Kwargs,
-    failure: list[Exception],
+    came: list[Exception] | list[Returned],
     permit: Permit | None,
     circuit: Gate | None,
     took: float = 0.0,
@@ -226,32 +231,10 @@ async def flow_async(
     """As `flow_sync`, in a task."""
     call = begin(function, args, kwargs, None, permit, circuit)
     call.took = took
-    if failure:
-        call.first = _caught(failure[0], segment.classify(failure.pop()))
-    outcome = await run_async(segment.start(call), call, segment.classify)
-    if isinstance(outcome, Returned):
-        return outcome.value
-    try:
-        raise outcome.error
-    finally:
-        del outcome, call
-
-
-def examined_sync(segment: Segment, call: Call, value: object) -> object:
-    """As `flow_sync`, of a call whose first attempt returned a value that some policy wants to look at."""
-    call.first = Returned(value)
-    outcome = run_sync(segment.start(call), call, segment.classify)
-    if isinstance(outcome, Returned):
-        return outcome.value
-    try:
-        raise outcome.error
-    finally:
-        del outcome, call
-
-
-async def examined_async(segment: Segment, call: Call, value: object) -> object:
-    """As `examined_sync`, in a task."""
-    call.first = Returned(value)
+    if came:
+        first = came.pop()
+        call.first = first if isinstance(first, Returned) else _caught(first, segment.classify(first))
+        del first
     outcome = await run_async(segment.start(call), call, segment.classify)
     if isinstance(outcome, Returned):
         return outcome.value

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from resilient_faces._light import dataclass
 from resilient_faces.events import Event, Listener
 
-__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "in_event_loop", "logger_of", "on_fork", "running_asyncio"]
+__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "in_event_loop", "logger_of", "on_fork", "running_asyncio", "waker"]
 
 SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
 
@@ -58,6 +58,33 @@ def in_event_loop() -> bool:
         return trio is not None and trio.lowlevel.current_trio_token() is not None
     except RuntimeError:  # trio is loaded, and not running here
         return False
+
+
+class Settable(Protocol):
+    """An event of an event loop, such as anyio's."""
+
+    def set(self) -> object: ...
+
+
+def waker(ready: Settable) -> Callable[[], None]:
+    """Sets an event of this event loop from any thread."""
+    if running_asyncio():
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(ready.set)
+
+        return wake
+    # trio, which is loaded since it runs us. anyio has nothing to wake another thread's loop without waiting for it,
+    # and two loops that wait for each other would never wake.
+    token = sys.modules["trio"].lowlevel.current_trio_token()
+
+    def wake_trio() -> None:
+        token.run_sync_soon(ready.set)  # a RuntimeError if that loop has ended
+
+    return wake_trio
 
 
 @dataclass(frozen=True, slots=True)

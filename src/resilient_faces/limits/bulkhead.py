@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 from resilient_faces._core.context import DEADLINE
 from resilient_faces._core.effects import Target
 from resilient_faces._core.options import Checks, checked_call
-from resilient_faces._core.runtime import RUNTIME, on_fork, running_asyncio
+from resilient_faces._core.runtime import RUNTIME, on_fork, waker
 from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import BulkheadFullError
-
-if TYPE_CHECKING:
-    import anyio
 
 __all__ = ["Bulkhead", "BulkheadSnapshot"]
 
@@ -183,7 +179,7 @@ class Bulkhead(Decorator[NoReturn]):
         import anyio
 
         ready = anyio.Event()
-        waiter = self._join(_waker(ready))
+        waiter = self._join(waker(ready))
         if waiter.granted:
             return
         try:
@@ -262,27 +258,6 @@ class Bulkhead(Decorator[NoReturn]):
 
     def __repr__(self) -> str:
         return f"bulkhead({self.limit}, max_waiting={self.max_waiting}, name={self.name!r})"
-
-
-def _waker(ready: anyio.Event) -> Callable[[], None]:
-    """Sets an event of this event loop from any thread."""
-    if running_asyncio():
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(ready.set)
-
-        return wake
-    # trio, which is loaded since it runs us. anyio has nothing to wake another thread's loop without waiting for it,
-    # and two loops that wait for each other would never wake.
-    token = sys.modules["trio"].lowlevel.current_trio_token()
-
-    def wake_trio() -> None:
-        token.run_sync_soon(ready.set)  # a RuntimeError if that loop has ended
-
-    return wake_trio
 
 
 Bulkhead.__init__ = checked_call(Bulkhead.__init__)  # type: ignore[method-assign]

@@ -34,8 +34,10 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, TextIO
+from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from resilient_faces.telemetry.ledger import Ledger
 
 MAX_BODY: Final = 64 * 1024 * 1024
 _HOP_BY_HOP: Final = frozenset(
@@ -314,23 +316,6 @@ def _halve_items(request: dict[str, Any], *, gets: bool) -> tuple[bytes, Callabl
     return (json.dumps({**request, "RequestItems": kept}).encode() if kept else b""), leave
 
 
-class _Ledger:
-    def __init__(self, path: Path | None) -> None:
-        self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8", buffering=1)
-        self._lock = threading.Lock()
-
-    def write(self, **facts: object) -> None:
-        if self._file is None:
-            return
-        line = json.dumps(facts, separators=(",", ":")) + "\n"
-        with self._lock:
-            self._file.write(line)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: int
@@ -579,7 +564,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.picker = _Picker(plan)
         self._open: set[socket.socket] = set()
         self.routes = dict(routes)
-        self.ledger = _Ledger(ledger)
+        self.ledger = Ledger(ledger)
         self.hang_seconds = hang_seconds
         self.stopping = False
         self._count = 0

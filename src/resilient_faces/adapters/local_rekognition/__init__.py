@@ -14,8 +14,9 @@ from resilient_faces.adapters.local_rekognition.answers import ServiceError
 from resilient_faces.adapters.local_rekognition.images import MAX_IMAGE_BYTES, MAX_OBJECT_BYTES, Objects
 from resilient_faces.adapters.local_rekognition.quotas import Quota, Quotas
 from resilient_faces.adapters.local_rekognition.server import RekognitionServer
-from resilient_faces.adapters.local_rekognition.service import MODEL_VERSION, Ledger, RekognitionService, subject_of
+from resilient_faces.adapters.local_rekognition.service import MODEL_VERSION, RekognitionService, subject_of
 from resilient_faces.adapters.local_rekognition.storage import DataDirectoryError, Storage
+from resilient_faces.telemetry.ledger import Ledger
 
 __all__ = [
     "MAX_IMAGE_BYTES",

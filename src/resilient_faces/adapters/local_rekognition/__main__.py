@@ -17,8 +17,9 @@ from pathlib import Path
 
 from resilient_faces.adapters.local_rekognition.quotas import Quotas
 from resilient_faces.adapters.local_rekognition.server import RekognitionServer, until_input_closes
-from resilient_faces.adapters.local_rekognition.service import Ledger, RekognitionService
+from resilient_faces.adapters.local_rekognition.service import RekognitionService
 from resilient_faces.adapters.recogniser import choose
+from resilient_faces.telemetry.ledger import Ledger
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from resilient_faces.adapters._faces import Image, Recogniser
 from resilient_faces.adapters.local_rekognition.answers import (
@@ -34,6 +32,7 @@ from resilient_faces.adapters.local_rekognition.images import MOST_FACES, Looked
 from resilient_faces.adapters.local_rekognition.liveness import Liveness
 from resilient_faces.adapters.local_rekognition.quotas import Quotas
 from resilient_faces.adapters.local_rekognition.storage import Collection, NewFace, Storage
+from resilient_faces.telemetry.ledger import Ledger
 
 MODEL_VERSION: Final = "7.0"
 ACCOUNT: Final = "000000000000"
@@ -45,25 +44,6 @@ Facts = dict[str, object]  # what the ledger notes of a call
 def subject_of(external_id: str) -> str:
     """What the ledger calls an external id, which may be a person's name: a hash."""
     return hashlib.sha256(external_id.encode(errors="surrogatepass")).hexdigest()[:16]
-
-
-class Ledger:
-    """One JSON line a call, written before the answer leaves, so that a lost answer is still on record."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8", buffering=1)
-        self._lock = threading.Lock()
-
-    def write(self, **facts: object) -> None:
-        if self._file is None:
-            return
-        line = json.dumps(facts, separators=(",", ":")) + "\n"
-        with self._lock:
-            self._file.write(line)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 class RekognitionService:

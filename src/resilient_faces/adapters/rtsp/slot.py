@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, waker
 from resilient_faces.adapters.rtsp.states import CameraDeadError
-from resilient_faces.limits.bulkhead import _waker as waker
 
 if TYPE_CHECKING:
     from resilient_faces.adapters._faces import Image
