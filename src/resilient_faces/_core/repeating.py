@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link
-from resilient_faces._core.drivers import run_async, run_sync, warn_of_blocking
+from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link, nobody
+from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.effects import Flow, Inner
 from resilient_faces._core.gates import OPEN, rejection, tell_news
 from resilient_faces._core.outcome import (
@@ -30,7 +30,7 @@ from resilient_faces._core.outcome import (
     Verdict,
     begin,
 )
-from resilient_faces._core.runtime import RUNTIME, in_event_loop
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import CircuitOpenError
 from resilient_faces.events import Event
 from resilient_faces.faults import Classification, Fault
@@ -59,12 +59,12 @@ class Notes(Link):
     It knows the function but not the call: a context outlives the call when a task is started inside.
 
     Attributes:
-        delays: Seconds waited so far.
-        faults: What the attempts came to so far.
         heard: Somebody listens, so events are worth building.
+        trail: What happened so far, by turns: what an attempt came to, the seconds waited after it. One list, since a
+            second one for each failing call would show.
     """
 
-    __slots__ = ("delays", "faults", "heard")
+    __slots__ = ("heard", "trail")
 
     if TYPE_CHECKING:
 
@@ -72,9 +72,18 @@ class Notes(Link):
     else:
         __init__ = object.__init__  # filled by whoever makes it: `_core/outcome.py` says why
 
-    delays: list[float]
-    faults: list[Fault]
     heard: bool
+    trail: list[Fault | float]
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What the attempts came to so far."""
+        return self.trail[::2]  # type: ignore[return-value]  # by turns, see above
+
+    @property
+    def delays(self) -> list[float]:
+        """Seconds waited so far."""
+        return self.trail[1::2]  # type: ignore[return-value]  # likewise
 
 
 class Repeats(Protocol):
@@ -306,8 +315,7 @@ def repeat_sync(
                     break
                 if fault.simple and number < len(tops) and RUNTIME.retrying is None:
                     delay = tops[number] * RUNTIME.random()
-                    notes.faults.append(fault)
-                    notes.delays.append(delay)
+                    notes.trail += fault, delay
                     if number == 1:
                         ATTEMPTS.set(notes)
                 else:
@@ -317,9 +325,7 @@ def repeat_sync(
                 if notes.heard:
                     RUNTIME.tell(retry.waiting(notes, delay))
                 if delay > 0.0:
-                    if number == 1 and in_event_loop():
-                        warn_of_blocking(function)
-                    RUNTIME.sleep(delay)
+                    RUNTIME.sleep(delay, function)
                 if RUNTIME.stopped:
                     break
                 number += 1
@@ -328,8 +334,9 @@ def repeat_sync(
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
         finally:
-            if notes is not None and notes.delays:
-                ATTEMPTS.set(notes.outer)
+            if notes is not None:
+                notes.number = 0
+                notes.function = nobody
         if not segment.beyond:
             raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
         if segment.answers is not None:
@@ -410,8 +417,7 @@ async def repeat_async(
                     break
                 if fault.simple and number < len(tops) and RUNTIME.retrying is None:
                     delay = tops[number] * RUNTIME.random()
-                    notes.faults.append(fault)
-                    notes.delays.append(delay)
+                    notes.trail += fault, delay
                     if number == 1:
                         ATTEMPTS.set(notes)
                 else:
@@ -429,8 +435,9 @@ async def repeat_async(
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
         finally:
-            if notes is not None and notes.delays:
-                ATTEMPTS.set(notes.outer)
+            if notes is not None:
+                notes.number = 0
+                notes.function = nobody
         if not segment.beyond:
             raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
         if segment.answers is not None:

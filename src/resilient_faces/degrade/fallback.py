@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Generic, NoReturn, TypeAlias, TypeVar
 
-from resilient_faces._core.context import LAST, RECORDER, LastOutcome, event, wanted
+from resilient_faces._core.context import LAST, RECORDER, event, wanted
 from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, name_of, qualname_of
@@ -184,7 +184,7 @@ def unanswered(outcome: Outcome) -> None:
 
 def _mark(function: object, source: str, fault: Fault) -> None:
     """Make the answer recognisable as degraded: in `last_outcome()`, and in the report if one is wanted."""
-    LAST.set(LastOutcome(qualname_of(function), source, True, fault))
+    LAST.set((qualname_of(function), source, fault))
     if RECORDER.get() is not None:
         recorder = wanted(function)
         if recorder is not None:

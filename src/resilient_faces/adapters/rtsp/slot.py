@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resilient_faces._core.runtime import RUNTIME, waker
+from resilient_faces._core.loops import waker
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.adapters.rtsp.states import CameraDeadError
 
 if TYPE_CHECKING:
