@@ -178,8 +178,8 @@ BUDGET: Final[ContextVar[str | None]] = ContextVar("resilient_faces.budget", def
 REQUEST: Final[ContextVar[RequestInfo]] = ContextVar("resilient_faces.request", default=RequestInfo("", ""))  # noqa: B039
 RECORDER: Final[ContextVar[Recorder | None]] = ContextVar("resilient_faces.recorder", default=None)
 LAST: Final[ContextVar[tuple[str, str, Fault] | None]] = ContextVar("resilient_faces.last", default=None)
-"""Of the last degraded answer: the function's qualified name, which policy answered, and why. It becomes a `LastOutcome`
-when somebody asks: one is written for every degraded answer, and hardly ever looked at."""
+"""Of the last degraded answer: the function's qualified name, which policy answered, and why. It becomes a
+`LastOutcome` when somebody asks: one is written for every degraded answer, and hardly ever looked at."""
 
 
 def remaining() -> float | None:

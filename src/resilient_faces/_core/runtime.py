@@ -64,8 +64,8 @@ class Runtime:
         monotonic: Seconds for what stays in this process.
         wall: Seconds since the epoch, for state that machines share.
         random: A draw from [0, 1).
-        sleep: Wait in a thread, in the name of a guarded function if there is one: a wait that stops a running event loop
-            is told, and the message names it.
+        sleep: Wait in a thread, in the name of a guarded function if there is one: a wait that stops a running event
+            loop is told, and the message names it.
         asleep: Wait in a task; also the one checkpoint when the seconds are zero.
         listeners: Who hears every event.
         log: The default listener, which writes to `logging`; None until the telemetry floor sets it.
