@@ -56,6 +56,7 @@ DEADLINE = "tests/limits/test_deadline.py::"
 RATE = "tests/limits/test_rate.py::"
 TIMEOUT = "tests/limits/test_timeout.py::"
 LIGHT = "tests/architecture/test_light_import.py::"
+LIGHT_VALUES = "tests/test_light.py::"
 LAW = "tests/laws/test_direct_equals_flow.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
@@ -590,8 +591,8 @@ _BREAKER: Final = (
     Mutation(
         "lock-not-renewed-after-fork",
         "breaker/circuit.py",
-        "        self._lock = threading.Lock()",
-        "        pass",
+        "        Circuit._making = threading.Lock()\n        self._lock = None\n",
+        "",
         (FORK + "test_a_lock_that_was_held_while_forking_is_free_in_the_child",),
         "A lock that another thread held when the process forked is never released in the child.",
         within="after_fork",
@@ -664,7 +665,7 @@ _BREAKER: Final = (
     Mutation(
         "different-options-shared",
         "breaker/registry.py",
-        "if family is not None and not replace and not _same_options(family, settings, options):",
+        "if family is not None and not replace and family.terms is not terms and not _equal(family.terms, terms):",
         "if False:",
         (REGISTRY + "test_other_options_are_an_error_that_names_both_places",),
         "Two places that disagree about a circuit must find out.",
@@ -680,7 +681,7 @@ _BREAKER: Final = (
     Mutation(
         "eviction-off",
         "breaker/registry.py",
-        "if len(self.live) >= self.limit:",
+        "if len(self.live) >= self.terms.limit:",
         "if False:",
         (REGISTRY + "test_keys_are_bounded_and_the_oldest_calm_one_goes",),
         "A flood of keys must not fill the memory.",
@@ -761,8 +762,8 @@ _DEGRADE: Final = (
     Mutation(
         "degraded-mark-missing",
         "degrade/fallback.py",
-        "LAST.set(LastOutcome(",
-        "repr(LastOutcome(",
+        "    LAST.set((qualname_of(function), source, fault))",
+        "    pass",
         (FALLBACK + "test_last_outcome_tells",),
         "A degraded answer is always recognisable as one.",
     ),
@@ -961,24 +962,24 @@ _COMPOSING: Final = (
     Mutation(
         "foreign-marks-trusted",
         "composing.py",
-        "if isinstance(function, FunctionType) and function.__code__ in _CODES:",
-        "if isinstance(function, FunctionType):",
+        " if id(function.__code__) in _CODES else None",
+        "",
         (COMPOSING + "test_a_foreign_decorator_in_between_is_kept",),
         "functools.wraps copies our marks; a foreign wrapper must not be skipped.",
     ),
     Mutation(
         "quiet-ignored",
-        "composing.py",
-        "quiet = quiet and _quiet(policy)",
-        "pass",
+        "_core/layers.py",
+        "quiet = all(one.quiet for one in mine)",
+        "quiet = True",
         (COMPOSING + "test_a_user_s_policy_sees_every_call",),
         "A policy that must know of every call is told of every call.",
     ),
     Mutation(
         "answers-ignored",
-        "composing.py",
-        "answered = answered or (not inside and _answers(policy))",
-        "pass",
+        "_core/layers.py",
+        "answered=any(one.answers for one in mine[:circuit]),",
+        "answered=False,",
         (DRIVERS + "test_an_open_circuit_under_a_fallback_is_answered",),
         "A refusal reaches the fallback further out.",
     ),
@@ -992,8 +993,8 @@ _COMPOSING: Final = (
     ),
     Mutation(
         "two-circuits-in-one-segment",
-        "composing.py",
-        "if _has_circuit(policy) and any(_has_circuit(one) for one in run):",
+        "_core/layers.py",
+        "if one.circuit and any(inner.circuit for inner in traits[at + 1 : stop]):",
         "if False:",
         (COMPOSING + "test_two_circuits_make_two_segments",),
         "A segment has one slot for one circuit.",
@@ -1070,7 +1071,7 @@ _COMPOSING: Final = (
     Mutation(
         "loop-passes-an-outer-breaker-by",
         "_core/repeating.py",
-        "elif segment.accounts is None:",
+        "elif not shape.counts:",
         "elif False:",
         (
             LAW + "test_direct_path_and_flow_tell_the_same_story",
@@ -1081,8 +1082,8 @@ _COMPOSING: Final = (
     ),
     Mutation(
         "outer-retry-carried-too",
-        "composing.py",
-        "if policy is self.repeats:",
+        "_core/repeating.py",
+        "if index == -(repeats or 0):",
         'if hasattr(policy, "weighed"):',
         (COMPOSING + "test_of_two_retries_the_outer_one_repeats_the_inner",),
         "What the loop came to is the inner retry's outcome; the outer one decides on it.",
@@ -1149,6 +1150,46 @@ _COMPOSING: Final = (
         "        self.commit = tables(lambda photo, found, _, at: rows.commit(photo, found, str(uuid.uuid4()), at))",
         ("tests/pipeline/test_indexing.py::test_all_attempts_of_a_commit_are_the_same",),
         "All attempts of one transaction carry one token, or the service does it twice.",
+    ),
+    Mutation(
+        "equal-taken-for-the-same",
+        "_light.py",
+        "parts += (name, kind, value)",
+        "parts += (name, value)",
+        (LIGHT_VALUES + "test_what_is_only_equal_is_not_the_same",),
+        "1, True and 1.0 are equal; a fallback's answer must be the one that was given.",
+    ),
+    Mutation(
+        "identity-outlives-its-object",
+        "_light.py",
+        "getattr(found, name) is value",
+        "True",
+        (LIGHT_VALUES + "test_what_is_kept_in_another_form_is_not_taken_for_the_same",),
+        "An option that is not kept as it was given may be gone, and another one lie in its place.",
+    ),
+    Mutation(
+        "users-values-kept",
+        "_light.py",
+        "    if all(type(value) in _BY_VALUE or id(value) in _lasting for value in given.values()):",
+        "    if True:",
+        (LIGHT_VALUES + "test_a_value_of_the_user_s_is_let_go",),
+        "What a program does not hold any more must go, frames and connections among it.",
+    ),
+    Mutation(
+        "options-kept-without-end",
+        "_light.py",
+        "        if len(_lasting) >= _MOST_LASTING:\n            _lasting.clear()\n",
+        "",
+        (LIGHT_VALUES + "test_what_is_kept_for_the_next_is_bounded",),
+        "A program that makes ever new options must not grow.",
+    ),
+    Mutation(
+        "wrong-name-beside-good-options",
+        "breaker/policy.py",
+        "if not isinstance(facts, _Facts) or not isinstance(name, str) or not name:",
+        "if not isinstance(facts, _Facts):",
+        (LIGHT_VALUES + "test_a_wrong_name_beside_good_options",),
+        "The name is each breaker's own, and looked at for each.",
     ),
     Mutation(
         "limiter-keeps-its-lock",

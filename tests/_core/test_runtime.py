@@ -166,7 +166,7 @@ class TestFork:
 
     def test_a_lock_that_was_held_is_renewed(self, tmp_path: Path) -> None:
         """A fork in the middle of another thread's bookkeeping must not freeze the child."""
-        before = "b = Breaker('db', trips=consecutive(1)); b.circuit._lock.acquire()"
+        before = "b = Breaker('db', trips=consecutive(1)); b.circuit._new_lock().acquire()"
         assert forked(tmp_path, "b.circuit.snapshot().state.value", before) == ["closed"] * 3
 
     def test_workers_are_started_afresh(self, tmp_path: Path) -> None:

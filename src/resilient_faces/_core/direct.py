@@ -30,7 +30,7 @@ Async = Callable[..., Awaitable[object]]
 
 def close(function: Sync, segment: Segment, circuit: Gate | None, timed: bool, asynchronous: bool) -> Sync:
     """The closure for this function: the one of the six that fits, or the flow alone if a policy is not quiet."""
-    if not segment.quiet:
+    if not segment.shape.quiet:
         make = _flow_async if asynchronous else _flow_sync
         return make(function, segment, circuit)  # type: ignore[arg-type]
     if circuit is None:
@@ -57,7 +57,7 @@ def _plain_sync(function: Sync, segment: Segment) -> Sync:
             if examine is None or not examine(result):
                 return result
             return flow_sync(segment, function, args, kwargs, [Returned(result)], None, None)
-        return segment.carry_sync(segment, function, args, kwargs, failure, None, None)
+        return segment.shape.carry_sync(segment, function, args, kwargs, failure, None, None)
 
     return guarded
 
@@ -74,7 +74,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
             if examine is None or not examine(result):
                 return result
             return await flow_async(segment, function, args, kwargs, [Returned(result)], None, None)
-        return await segment.carry_async(segment, function, args, kwargs, failure, None, None)
+        return await segment.shape.carry_async(segment, function, args, kwargs, failure, None, None)
 
     return guarded
 
@@ -84,9 +84,9 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
     def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return segment.carry_sync(segment, function, args, kwargs, [], None, circuit)
+            return segment.shape.carry_sync(segment, function, args, kwargs, [], None, circuit)
         try:
             result = function(*args, **kwargs)
         except Exception as caught:
@@ -100,7 +100,7 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                     permit.note(True)
                 return result
             return flow_sync(segment, function, args, kwargs, [Returned(result)], permit, circuit)
-        return segment.carry_sync(segment, function, args, kwargs, failure, permit, circuit)
+        return segment.shape.carry_sync(segment, function, args, kwargs, failure, permit, circuit)
 
     return guarded
 
@@ -110,9 +110,9 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
     async def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return await segment.carry_async(segment, function, args, kwargs, [], None, circuit)
+            return await segment.shape.carry_async(segment, function, args, kwargs, [], None, circuit)
         try:
             result = await function(*args, **kwargs)
         except Exception as caught:
@@ -126,7 +126,7 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                     permit.note(True)
                 return result
             return await flow_async(segment, function, args, kwargs, [Returned(result)], permit, circuit)
-        return await segment.carry_async(segment, function, args, kwargs, failure, permit, circuit)
+        return await segment.shape.carry_async(segment, function, args, kwargs, failure, permit, circuit)
 
     return guarded
 
@@ -136,9 +136,9 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
     def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return segment.carry_sync(segment, function, args, kwargs, [], None, circuit)
+            return segment.shape.carry_sync(segment, function, args, kwargs, [], None, circuit)
         began = RUNTIME.monotonic()
         try:
             result = function(*args, **kwargs)
@@ -156,7 +156,7 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                 return result
             came = [Returned(result)]
             return flow_sync(segment, function, args, kwargs, came, permit, circuit, took)
-        return segment.carry_sync(segment, function, args, kwargs, failure, permit, circuit, took)
+        return segment.shape.carry_sync(segment, function, args, kwargs, failure, permit, circuit, took)
 
     return guarded
 
@@ -166,9 +166,9 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
     async def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return await segment.carry_async(segment, function, args, kwargs, [], None, circuit)
+            return await segment.shape.carry_async(segment, function, args, kwargs, [], None, circuit)
         began = RUNTIME.monotonic()
         try:
             result = await function(*args, **kwargs)
@@ -186,7 +186,7 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                 return result
             came = [Returned(result)]
             return await flow_async(segment, function, args, kwargs, came, permit, circuit, took)
-        return await segment.carry_async(segment, function, args, kwargs, failure, permit, circuit, took)
+        return await segment.shape.carry_async(segment, function, args, kwargs, failure, permit, circuit, took)
 
     return guarded
 

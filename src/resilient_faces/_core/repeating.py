@@ -12,12 +12,13 @@ Whoever holds an error drops it before leaving: the error's traceback holds the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link, nobody
 from resilient_faces._core.drivers import run_async, run_sync
-from resilient_faces._core.effects import Flow, Inner
+from resilient_faces._core.effects import Flow, Inner, Policy, Value, handed, innermost
 from resilient_faces._core.gates import OPEN, rejection, tell_news
 from resilient_faces._core.outcome import (
     Call,
@@ -41,6 +42,7 @@ __all__ = [
     "Notes",
     "Repeats",
     "Segment",
+    "Shape",
     "flow_async",
     "flow_sync",
     "repeat_async",
@@ -130,6 +132,49 @@ class Answers(Protocol):
         """Whether `value` is the answer to this failure; if so, it is told."""
 
 
+class Shape:
+    """What segments of alike policies have in common.
+
+    Attributes:
+        answered: A policy outside the circuit may turn a rejection into an answer.
+        beyond: There are policies around the retry; their flows are given what it came to.
+        carry_async: As `carry_sync`, in a task.
+        carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
+        circuit: Which policy has a circuit, from 0; None if none has.
+        counts: There is a breaker inside the retry.
+        quiet: Calls that simply succeed may pass all policies by.
+        repeats: Which policy is the retry, if calls can be repeated without flows; else None.
+        settles: The only policy around the retry, which comes first, needs no flow.
+    """
+
+    __slots__ = (
+        "answered",
+        "beyond",
+        "carry_async",
+        "carry_sync",
+        "circuit",
+        "counts",
+        "quiet",
+        "repeats",
+        "settles",
+    )
+
+    def __init__(self, *, answered: bool, quiet: bool, circuit: int | None) -> None:
+        self.answered = answered
+        self.quiet = quiet
+        self.circuit = circuit
+        self.repeats: int | None = None
+        self.beyond = self.counts = self.settles = False
+        self.carry_sync: CarrySync = flow_sync
+        self.carry_async: CarryAsync = flow_async
+
+    def repeat(self, *, counts: bool, beyond: bool, settles: bool) -> None:
+        """Let calls be repeated without flows: the policies end with a retry, or with a retry and a breaker."""
+        self.repeats = -2 if counts else -1
+        self.counts, self.beyond, self.settles = counts, beyond, settles
+        self.carry_sync, self.carry_async = repeat_sync, repeat_async
+
+
 class Segment:
     """What the functions of one guard share between two joints: the chain of flows and what the direct path needs.
 
@@ -138,64 +183,40 @@ class Segment:
             functions seldom do.
         classify: The classification that all policies of the segment read.
         examine: True for a returned value that some policy wants to look at; None if no policy looks at values.
-        answered: A policy outside the circuit may turn a rejection into an answer.
-        quiet: Calls that simply succeed may pass all policies by.
-        repeats: The retry, if calls of the segment can be repeated without flows.
-        accounts: The breaker inside that retry, if there is one.
-        beyond: There are policies around that retry; their flows are given what it came to.
-        answers: The only one of those, if it needs no flow.
-        carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
-        carry_async: The same in a task.
+        policies: The policies, outermost first.
+        shape: What follows from their kinds.
     """
 
-    __slots__ = (
-        "accounts",
-        "answered",
-        "answers",
-        "beyond",
-        "carry_async",
-        "carry_sync",
-        "chain",
-        "classify",
-        "examine",
-        "quiet",
-        "repeats",
-    )
+    __slots__ = ("chain", "classify", "examine", "policies", "shape")
 
     def __init__(
         self,
+        policies: tuple[Policy, ...],
         classify: Classification,
         examine: Callable[[object], bool] | None,
-        answered: bool,
-        quiet: bool,
+        shape: Shape,
     ) -> None:
         self.chain: Inner | None = None
+        self.policies = policies
         self.classify = classify
         self.examine = examine
-        self.answered = answered
-        self.quiet = quiet
-        self.repeats: Repeats | None = None
-        self.accounts: Accounts | None = None
-        self.answers: Answers | None = None
-        self.beyond = False
-        self.carry_sync: CarrySync = flow_sync
-        self.carry_async: CarryAsync = flow_async
-
-    def repeat(self, retry: Repeats, breaker: Accounts | None, beyond: bool, answers: Answers | None) -> None:
-        """Let calls be repeated without flows."""
-        self.repeats, self.accounts, self.beyond, self.answers = retry, breaker, beyond, answers
-        self.carry_sync, self.carry_async = repeat_sync, repeat_async
-
-    def link(self) -> Inner:
-        """Make the chain."""
-        raise NotImplementedError
+        self.shape = shape
 
     def start(self, call: Call) -> Flow[Outcome]:
         """The chain's flow for one call."""
         chain = self.chain
         if chain is None:
-            chain = self.chain = self.link()
+            chain = self.chain = self._link()
         return chain(call)
+
+    def _link(self) -> Inner:
+        chain: Inner = innermost
+        repeats = self.shape.repeats
+        for index, policy in enumerate(reversed(self.policies), 1):
+            chain = functools.partial(policy.flow, chain)
+            if index == -(repeats or 0):
+                chain = functools.partial(handed, chain)
+        return chain
 
 
 def flow_sync(
@@ -264,6 +285,7 @@ def repeat_sync(
     took: float = 0.0,
 ) -> object:
     """What a call comes to by being repeated. Its first attempt raised `failure`, or is still to come."""
+    shape = segment.shape
     classify = segment.classify
     known = classify.known
     error: Exception | None
@@ -271,12 +293,13 @@ def repeat_sync(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
-    elif segment.accounts is None:  # a breaker further out must let the call in first
+    elif not shape.counts:  # a breaker further out must let the call in first
         return flow_sync(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
-    retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
-    breaker = segment.accounts
+    policies: Value = segment.policies
+    retry: Repeats = policies[shape.repeats]
+    breaker: Accounts | None = policies[-1] if shape.counts else None
     tops = retry.tops if DEADLINE.get() is None else ()
     notes: Notes | None = None
     number = 1
@@ -337,11 +360,12 @@ def repeat_sync(
             if notes is not None:
                 notes.number = 0
                 notes.function = nobody
-        if not segment.beyond:
+        if not shape.beyond:
             raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
-        if segment.answers is not None:
-            if segment.answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
-                return segment.answers.value
+        if shape.settles:
+            answers: Answers = policies[0]
+            if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
+                return answers.value
             raise error  # type: ignore[misc]
         call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
     finally:
@@ -366,6 +390,7 @@ async def repeat_async(
     took: float = 0.0,
 ) -> object:
     """As `repeat_sync`, in a task: attempts are awaited, waits are cancellable."""
+    shape = segment.shape
     classify = segment.classify
     known = classify.known
     error: Exception | None
@@ -373,12 +398,13 @@ async def repeat_async(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
-    elif segment.accounts is None:  # a breaker further out must let the call in first
+    elif not shape.counts:  # a breaker further out must let the call in first
         return await flow_async(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
-    retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
-    breaker = segment.accounts
+    policies: Value = segment.policies
+    retry: Repeats = policies[shape.repeats]
+    breaker: Accounts | None = policies[-1] if shape.counts else None
     tops = retry.tops if DEADLINE.get() is None else ()
     notes: Notes | None = None
     number = 1
@@ -438,11 +464,12 @@ async def repeat_async(
             if notes is not None:
                 notes.number = 0
                 notes.function = nobody
-        if not segment.beyond:
+        if not shape.beyond:
             raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
-        if segment.answers is not None:
-            if segment.answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
-                return segment.answers.value
+        if shape.settles:
+            answers: Answers = policies[0]
+            if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
+                return answers.value
             raise error  # type: ignore[misc]
         call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
     finally:

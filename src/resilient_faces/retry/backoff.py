@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
@@ -47,6 +47,7 @@ class Backoff:
     """Base of the delays: `delay(number)` before jitter, never more than `cap` seconds."""
 
     __slots__ = ()
+    __own__: ClassVar[tuple[str, ...]] = ()  # equal values are one
 
     cap: float
 
@@ -231,6 +232,7 @@ class Jitter:
     """Base of the jitters: `spread` makes the delay to wait from the delay that was computed."""
 
     __slots__ = ()
+    __own__: ClassVar[tuple[str, ...]] = ()  # equal values are one
 
     def spread(self, delay: float, previous: float, backoff: Backoff, chance: float) -> float:
         """The delay to wait.

@@ -20,6 +20,7 @@ from resilient_faces._core.context import (
     wanted,
 )
 from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
+from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned, name_of
 from resilient_faces._core.repeating import Notes
@@ -123,7 +124,7 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
         _check_match(checks, "on", on)
 
 
-_USUAL: Final = exponential(0.1)
+_USUAL: Final[Backoff] = type.__call__(exponential, 0.1)  # an object of its own: to give the same is not to leave it out
 _SLOWER: Final = exponential(1.0)  # for throttling, as AWS's SDKs do: there the delay is what the other side needs
 
 
@@ -179,7 +180,9 @@ class Retry(Decorator[NoReturn]):
     _slower: Backoff = field(init=False, repr=False, compare=False)
     _rules: _Rules = field(init=False, repr=False, compare=False)
     tops: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    traits: Traits = field(init=False, repr=False, compare=False)
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[bool] = False
     role: ClassVar[str] = "retry"
 
@@ -236,13 +239,12 @@ class Retry(Decorator[NoReturn]):
             _tops(backoff, int(self.attempts)) if plain and self.attempts <= 32 and type(self.jitter) is full else (),
         )
         hooked = self.before_attempt is not None or self.after_attempt is not None
-        if plain and not hooked and self.on_result is None:
-            setattr_(self, "_rules", _PLAIN)
-            return
         setattr_(
             self,
             "_rules",
-            _Rules(
+            _PLAIN
+            if plain and not hooked and self.on_result is None
+            else _Rules(
                 on=None if self.on is None or repeat is not None else matcher(self.on),
                 never=None if self.never is None else matcher(self.never),
                 retriers=tuple((matcher(one.on), one) for one in self.retriers),
@@ -254,6 +256,7 @@ class Retry(Decorator[NoReturn]):
                 clocked=reads_time(self.stop),
             ),
         )
+        setattr_(self, "traits", found_traits(self))
 
     @property
     def quiet(self) -> bool:
