@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import weakref
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,17 +42,30 @@ class _Missing:
 MISSING: Final = _Missing()
 
 
-class Option(NamedTuple):
+class Option:
     """One field, as declared."""
 
-    name: str
-    type: str
-    default: object = MISSING
-    default_factory: object = MISSING
-    init: bool = True
-    repr: bool = True
-    compare: bool = True
-    kw_only: bool = False
+    __slots__ = ("compare", "default", "default_factory", "init", "kw_only", "name", "repr", "type")
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        default: object,
+        default_factory: object,
+        init: bool,
+        repr: bool,
+        compare: bool,
+        kw_only: bool,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.default = default
+        self.default_factory = default_factory
+        self.init = init
+        self.repr = repr
+        self.compare = compare
+        self.kw_only = kw_only
 
 
 class Plan:
@@ -313,7 +326,8 @@ def _standard(cls: type) -> type:
 
     fields = []
     for one in cls.__plan__.options:  # type: ignore[attr-defined]
-        options = {name: option for name, option in one._asdict().items() if option is not MISSING}
+        given = {name: getattr(one, name) for name in Option.__slots__}
+        options = {name: option for name, option in given.items() if option is not MISSING}
         if type(one.default).__hash__ is None:  # a mapping that nobody can write to
             shared = options.pop("default")
             options["default_factory"] = lambda kept=shared: kept

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType, TracebackType
-from typing import Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from resilient_faces._core.context import RECORDER, Recorder, Report, attach, report
 from resilient_faces._core.direct import GUARDED_CODES
@@ -56,10 +56,12 @@ F = TypeVar("F")
 # -- what a guarded function looks like ----------------------------------------------------------------------------
 
 
-class _Takes(Protocol[S_contra, P, R_co]):
-    """What takes a first argument of this type; checkers find out by it whether a guarded function is bound."""
+if TYPE_CHECKING:
 
-    def __call__(self, first: S_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    class _Takes(Protocol[S_contra, P, R_co]):
+        """What takes a first argument of this type; checkers find out by it whether a guarded function is bound."""
+
+        def __call__(self, first: S_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class Guarded(Protocol[P, R_co]):
@@ -120,17 +122,19 @@ class AsyncGuarded(Protocol[P, R_co]):
 # -- what policies may offer beside `flow` -------------------------------------------------------------------------
 
 
-class Admission(Protocol):
-    """A policy that lets a block of code in or not, so that it works in a `with` statement."""
+if TYPE_CHECKING:
 
-    def enter(self) -> object:
-        """Let in, or raise; the answer goes to `leave`."""
+    class Admission(Protocol):
+        """A policy that lets a block of code in or not, so that it works in a `with` statement."""
 
-    async def aenter(self) -> object:
-        """As `enter`, waiting without blocking the event loop."""
+        def enter(self) -> object:
+            """Let in, or raise; the answer goes to `leave`."""
 
-    def leave(self, entry: object, error: BaseException | None) -> None:
-        """The block has ended."""
+        async def aenter(self) -> object:
+            """As `enter`, waiting without blocking the event loop."""
+
+        def leave(self, entry: object, error: BaseException | None) -> None:
+            """The block has ended."""
 
 
 # -- the decorator -------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
-from resilient_faces._core import workers
 from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Tell, Unanswered
 from resilient_faces._core.outcome import Call, Caught, Got
 from resilient_faces._core.runtime import RUNTIME
@@ -132,6 +131,8 @@ def _ask(request: Ask) -> object:
     try:
         if request.inline:
             return request.operation(*request.args)
+        from resilient_faces._core import workers  # few programs have a store
+
         return workers.run(lambda: request.operation(*request.args), request.limit)
     except Exception as error:
         return Unanswered(type(error).__name__)
@@ -141,6 +142,8 @@ async def _ask_async(request: Ask) -> object:
     try:
         if request.inline:
             return request.operation(*request.args)
+        from resilient_faces._core import workers  # likewise
+
         return await workers.run_async(lambda: request.operation(*request.args), request.limit)
     except Exception as error:
         return Unanswered(type(error).__name__)

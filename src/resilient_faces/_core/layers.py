@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from resilient_faces._core.deadline import under_deadline
 from resilient_faces._core.direct import close
 from resilient_faces._core.effects import Policy, Target
-from resilient_faces._core.outcome import Gate
 from resilient_faces._core.repeating import Segment, Shape
 from resilient_faces.faults import Classification
 
 if TYPE_CHECKING:
     from typing import TypeGuard
+
+    from resilient_faces._core.outcome import Gate
 
 __all__ = ["Circuited", "Joint", "Keyed", "Layer", "Traits", "found_traits", "layers", "traits_of"]
 
@@ -35,28 +35,37 @@ class Joint(Protocol):
         """The function with this policy around it."""
 
 
-class Circuited(Protocol):
-    """A policy with a circuit for the direct path to read."""
+if TYPE_CHECKING:
 
-    timed: bool
+    class Circuited(Protocol):
+        """A policy with a circuit for the direct path to read."""
 
-    def gate(self, function: Target) -> Gate:
-        """The one circuit, which takes this function's name if it has none yet."""
+        timed: bool
 
-    def keyed(self, function: Target) -> Keyed | None:
-        """How circuits are chosen for this function; None if there is one for all calls."""
+        def gate(self, function: Target) -> Gate:
+            """The one circuit, which takes this function's name if it has none yet."""
 
+        def keyed(self, function: Target) -> Keyed | None:
+            """How circuits are chosen for this function; None if there is one for all calls."""
 
-class Keyed(Protocol):
-    """Chooses the circuit of a call."""
+    class Keyed(Protocol):
+        """Chooses the circuit of a call."""
 
-    def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object: ...
+        def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object: ...
 
-    def live(self, key: object) -> Gate | None:
-        """The key's circuit, if it is there already."""
+        def live(self, key: object) -> Gate | None:
+            """The key's circuit, if it is there already."""
 
-    def gate_of(self, key: object, args: tuple[object, ...]) -> Gate:
-        """The key's circuit, made if need be."""
+        def gate_of(self, key: object, args: tuple[object, ...]) -> Gate:
+            """The key's circuit, made if need be."""
+
+    class Layer(Protocol):
+        """What goes around a function, and the layer within."""
+
+        within: Layer | None
+
+        def around(self, target: Target, asynchronous: bool) -> Target: ...
+        def describe(self) -> str: ...
 
 
 class Traits:
@@ -130,15 +139,6 @@ def traits_of(policy: object) -> Traits:
 # -- layers --------------------------------------------------------------------------------------------------------
 
 
-class Layer(Protocol):
-    """What goes around a function, and the layer within."""
-
-    within: Layer | None
-
-    def around(self, target: Target, asynchronous: bool) -> Target: ...
-    def describe(self) -> str: ...
-
-
 class _JointLayer:
     """A policy that stands around the call."""
 
@@ -166,6 +166,8 @@ class _DeadlineLayer:
         self.within = within
 
     def around(self, target: Target, asynchronous: bool) -> Target:
+        from resilient_faces._core.deadline import under_deadline  # few guards have one
+
         inner = target if self.within is None else self.within.around(target, asynchronous)
         return under_deadline(inner, self.seconds, asynchronous)
 
@@ -253,28 +255,37 @@ def _by_key(function: Target, segment: Segment, keyed: Keyed, timed: bool, async
 # -- planning ------------------------------------------------------------------------------------------------------
 
 
-class _JointStep(NamedTuple):
+class _JointStep:
     """A joint, by its place among the policies."""
 
-    at: int
+    __slots__ = ("at",)
+
+    def __init__(self, at: int) -> None:
+        self.at = at
 
 
-class _DeadlineStep(NamedTuple):
+class _DeadlineStep:
     """A deadline that a policy brings."""
 
-    seconds: float
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
 
 
-class _SegmentStep(NamedTuple):
-    """Policies next to each other, from `start` on and before `stop`."""
+class _SegmentStep:
+    """Policies next to each other, from `start` on and before `stop`; those of them that look at values."""
 
-    start: int
-    stop: int
-    shape: Shape
-    looking: tuple[int, ...]
+    __slots__ = ("looking", "shape", "start", "stop")
+
+    def __init__(self, start: int, stop: int, shape: Shape, looking: tuple[int, ...]) -> None:
+        self.start = start
+        self.stop = stop
+        self.shape = shape
+        self.looking = looking
 
 
-_Step: TypeAlias = _JointStep | _DeadlineStep | _SegmentStep
+_Step: TypeAlias = "_JointStep | _DeadlineStep | _SegmentStep"
 _plans: Final[dict[tuple[Traits, ...], tuple[_Step, ...]]] = {}
 _MOST_PLANS: Final = 256
 
@@ -289,10 +300,9 @@ def layers(policies: tuple[Policy, ...], traits: tuple[Traits, ...], classify: C
     layer: Layer | None = None
     for step in plan:
         if type(step) is _SegmentStep:
-            start, stop, shape, looking = step
-            mine = policies if stop - start == len(policies) else policies[start:stop]
-            examine = _examiner([policies[at].examine for at in looking]) if looking else None  # type: ignore[attr-defined]
-            layer = _SegmentLayer(mine, classify, examine, shape, layer)
+            mine = policies if step.stop - step.start == len(policies) else policies[step.start : step.stop]
+            examine = _examiner([policies[at].examine for at in step.looking]) if step.looking else None  # type: ignore[attr-defined]
+            layer = _SegmentLayer(mine, classify, examine, step.shape, layer)
         elif type(step) is _JointStep:
             layer = _JointLayer(policies[step.at], layer)  # type: ignore[arg-type]
         else:

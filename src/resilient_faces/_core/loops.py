@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from resilient_faces._core.outcome import name_of
 from resilient_faces.errors import ResilienceWarning
@@ -38,10 +38,12 @@ def in_event_loop() -> bool:
         return False
 
 
-class Settable(Protocol):
-    """An event of an event loop, such as anyio's."""
+if TYPE_CHECKING:
 
-    def set(self) -> object: ...
+    class Settable(Protocol):
+        """An event of an event loop, such as anyio's."""
+
+        def set(self) -> object: ...
 
 
 def waker(ready: Settable) -> Callable[[], None]:

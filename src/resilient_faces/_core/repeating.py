@@ -88,48 +88,54 @@ class Notes(Link):
         return self.trail[1::2]  # type: ignore[return-value]  # likewise
 
 
-class Repeats(Protocol):
-    """The decisions of a retry, in the order in which a call meets them.
+if TYPE_CHECKING:
 
-    Attributes:
-        tops: At each retry's number (from 1; nothing is at 0) the longest delay before it, if all there is to deciding
-            after a simple fault is a draw below that; else empty.
-    """
+    class Repeats(Protocol):
+        """The decisions of a retry, in the order in which a call meets them.
 
-    tops: tuple[float, ...]
+        Attributes:
+            tops: At each retry's number (from 1; nothing is at 0) the longest delay before it, if all there is to
+                deciding after a simple fault is a draw below that; else empty.
+        """
 
-    def opened(self, function: Callable[..., object], fault: Fault, began: float | None) -> Notes | None:
-        """Notes on a call whose first attempt failed; None if such an error is simply passed on."""
+        tops: tuple[float, ...]
 
-    def weighed(
-        self, notes: Notes, fault: Fault, error: Exception | None, args: Args, kwargs: Kwargs, value: object = None
-    ) -> float | None:
-        """Seconds until the next attempt, which is noted; None if there is none."""
+        def opened(self, function: Callable[..., object], fault: Fault, began: float | None) -> Notes | None:
+            """Notes on a call whose first attempt failed; None if such an error is simply passed on."""
 
-    def waiting(self, notes: Notes, delay: float) -> Event:
-        """What to tell before the wait."""
+        def weighed(
+            self, notes: Notes, fault: Fault, error: Exception | None, args: Args, kwargs: Kwargs, value: object = None
+        ) -> float | None:
+            """Seconds until the next attempt, which is noted; None if there is none."""
 
-    def gave_up(self, notes: Notes, error: Exception | None) -> Event | None:
-        """No further attempt is made; what to tell."""
+        def waiting(self, notes: Notes, delay: float) -> Event:
+            """What to tell before the wait."""
 
-    def recovered(self, notes: Notes, degraded: bool) -> Event | None:
-        """A later attempt succeeded; what to tell."""
+        def gave_up(self, notes: Notes, error: Exception | None) -> Event | None:
+            """No further attempt is made; what to tell."""
 
-
-class Accounts(Protocol):
-    """How a breaker counts a failure of a permitted call."""
-
-    def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None: ...
+        def recovered(self, notes: Notes, degraded: bool) -> Event | None:
+            """A later attempt succeeded; what to tell."""
 
 
-class Answers(Protocol):
-    """A policy that answers with one value where it answers at all."""
+if TYPE_CHECKING:
 
-    @property
-    def value(self) -> object: ...
+    class Accounts(Protocol):
+        """How a breaker counts a failure of a permitted call."""
 
-    def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
-        """Whether `value` is the answer to this failure; if so, it is told."""
+        def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None: ...
+
+
+if TYPE_CHECKING:
+
+    class Answers(Protocol):
+        """A policy that answers with one value where it answers at all."""
+
+        @property
+        def value(self) -> object: ...
+
+        def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
+            """Whether `value` is the answer to this failure; if so, it is told."""
 
 
 class Shape:

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from resilient_faces._core.loops import running_asyncio, tell_if_blocking
 from resilient_faces._light import dataclass
@@ -51,10 +51,12 @@ class Switches:
     delay_cap: float = math.inf
 
 
-class Sleep(Protocol):
-    """Waits in a thread."""
+if TYPE_CHECKING:
 
-    def __call__(self, seconds: float, function: Callable[..., object] | None = None, /) -> None: ...
+    class Sleep(Protocol):
+        """Waits in a thread."""
+
+        def __call__(self, seconds: float, function: Callable[..., object] | None = None, /) -> None: ...
 
 
 class Runtime:
@@ -168,10 +170,12 @@ class Runtime:
 RUNTIME: Final = Runtime()
 
 
-class Forkable(Protocol):
-    """Something with locks or permits that a forked child must renew."""
+if TYPE_CHECKING:
 
-    def after_fork(self) -> None: ...
+    class Forkable(Protocol):
+        """Something with locks or permits that a forked child must renew."""
+
+        def after_fork(self) -> None: ...
 
 
 _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
@@ -36,11 +36,12 @@ _NO_END: Final = "A delay without a cap grows without end; 86400 is a day."
 CAP: Final = 30.0  # seconds; the cap of a delay that names none
 
 
-@runtime_checkable
-class Numbered(Protocol):
-    """What tenacity hands to a `wait`, as far as a delay needs it."""
+if TYPE_CHECKING:
 
-    attempt_number: int
+    class Numbered(Protocol):
+        """What tenacity hands to a `wait`, as far as a delay needs it."""
+
+        attempt_number: int
 
 
 class Backoff:

@@ -124,7 +124,8 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
         _check_match(checks, "on", on)
 
 
-_USUAL: Final[Backoff] = type.__call__(exponential, 0.1)  # an object of its own: to give the same is not to leave it out
+# An object of its own: to give the same delay is not to leave the option out.
+_USUAL: Final[Backoff] = type.__call__(exponential, 0.1)
 _SLOWER: Final = exponential(1.0)  # for throttling, as AWS's SDKs do: there the delay is what the other side needs
 
 
