@@ -40,6 +40,8 @@ def close(function: Sync, segment: Segment, circuit: Gate | None, timed: bool, a
     return (_gated_async if asynchronous else _gated_sync)(function, segment, circuit)  # type: ignore[arg-type]
 
 
+# Most calls have no keyword arguments, and `**kwargs` would make a dict for each of them.
+#
 # In all of them the call goes on outside of the `except` block, so that nothing raised there is chained to the first
 # error. That error leaves in a list, out of which it is taken: no frame here may go on holding it, because its
 # traceback holds the frame.
@@ -49,7 +51,7 @@ def _plain_sync(function: Sync, segment: Segment) -> Sync:
     @functools.wraps(function)
     def guarded(*args: object, **kwargs: object) -> object:
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as caught:
             failure = [caught]
         else:
@@ -66,7 +68,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
     @functools.wraps(function)
     async def guarded(*args: object, **kwargs: object) -> object:
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as caught:
             failure = [caught]
         else:
@@ -88,7 +90,7 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                 raise CircuitOpenError(circuit.name, left, circuit.last)
             return segment.shape.carry_sync(segment, function, args, kwargs, [], None, circuit)
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as caught:
             failure = [caught]
         else:
@@ -114,7 +116,7 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                 raise CircuitOpenError(circuit.name, left, circuit.last)
             return await segment.shape.carry_async(segment, function, args, kwargs, [], None, circuit)
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as caught:
             failure = [caught]
         else:
@@ -141,7 +143,7 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
             return segment.shape.carry_sync(segment, function, args, kwargs, [], None, circuit)
         began = RUNTIME.monotonic()
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as caught:
             took = RUNTIME.monotonic() - began
             failure = [caught]
@@ -171,7 +173,7 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
             return await segment.shape.carry_async(segment, function, args, kwargs, [], None, circuit)
         began = RUNTIME.monotonic()
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as caught:
             took = RUNTIME.monotonic() - began
             failure = [caught]

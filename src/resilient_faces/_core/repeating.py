@@ -318,7 +318,7 @@ def repeat_sync(
                         permit, error, fault = _admitted(circuit, function)
                     if fault is None:
                         try:
-                            value = function(*args, **kwargs)
+                            value = function(*args, **kwargs) if kwargs else function(*args)
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
@@ -423,7 +423,7 @@ async def repeat_async(
                         permit, error, fault = _admitted(circuit, function)
                     if fault is None:
                         try:
-                            value = await function(*args, **kwargs)
+                            value = await (function(*args, **kwargs) if kwargs else function(*args))
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
