@@ -18,6 +18,7 @@ import PIL.Image
 
 from resilient_faces.adapters.insightface import (
     FaceNotDetectedError,
+    FrameRecogniser,
     InsightFaceEngine,
     LowQualityError,
     MissingLibraryError,
@@ -167,6 +168,14 @@ def _no_recogniser(pack: Path) -> None:
     (pack / card_pack.RECOGNISER).unlink()
 
 
+def _no_landmarks(pack: Path) -> None:
+    import onnx
+
+    model = onnx.load(pack / card_pack.DETECTOR)
+    del model.graph.output[6:]
+    onnx.save(model, pack / card_pack.DETECTOR)
+
+
 def _no_detector(pack: Path) -> None:
     (pack / card_pack.DETECTOR).unlink()
 
@@ -180,6 +189,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "garbage": (_garbage, "damaged", "cannot be loaded"),
     "no recogniser": (_no_recogniser, "incomplete", "has no recogniser"),
     "no detector": (_no_detector, "incomplete", "has no detector"),
+    "no landmarks": (_no_landmarks, "incomplete", "has no detector that gives landmarks"),
 }
 
 
@@ -219,10 +229,13 @@ def test_an_unusable_pack_is_a_clear_error(
     assert isinstance(load_or_degrade(copy), InsightFaceEngine)
 
 
-def test_a_name_is_no_pack() -> None:
-    """`buffalo_l` is what InsightFace would download: here it is a directory that is not there."""
+@pytest.mark.parametrize("name", ["buffalo_l", "~nobody-of-this-name/pack", "x" * 5000, "a\0b"])
+def test_a_name_is_no_pack(name: str, resilience: None) -> None:
+    """`buffalo_l` is what InsightFace would download: here it is a directory that is not there. So is what can be no
+    path at all, as `~` is where there is no home."""
     with pytest.raises(PackError, match="nothing is downloaded"):
-        InsightFaceEngine("buffalo_l")
+        InsightFaceEngine(name)
+    assert FrameRecogniser(name).health().reason == "insightface.pack_missing"
 
 
 @pytest.mark.parametrize(
