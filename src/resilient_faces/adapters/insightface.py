@@ -79,13 +79,23 @@ class PackError(ResilienceError):
 
 
 class MissingLibraryError(MissingExtraError):
-    """InsightFace is installed, but a library of the operating system that its OpenCV needs is not."""
+    """InsightFace is installed, but a library of the operating system that its OpenCV needs is not.
+
+    Attributes:
+        HEADLESS: The command that puts an OpenCV without windows in its place, which needs no such library. In this
+            order, and by force: both packages write the same folder.
+        LIBRARIES: The command that installs what OpenCV needs, on Debian and Ubuntu.
+    """
+
+    HEADLESS: ClassVar[str] = (
+        "pip uninstall -y opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
+    )
+    LIBRARIES: ClassVar[str] = "apt-get install -y libgl1 libglib2.0-0"
 
     def __str__(self) -> str:
         return (
-            f"{self.missing} is not on this system, and opencv-python needs it. Install it with: "
-            "apt-get install libgl1 libglib2.0-0. Where nothing can be installed: "
-            "pip uninstall -y opencv-python, then pip install --force-reinstall --no-deps opencv-python-headless."
+            f"{self.missing} is not on this system, and opencv-python needs it. Take the OpenCV without windows: "
+            f"`{self.HEADLESS}`. Or install what it needs: `{self.LIBRARIES}`."
         )
 
 
