@@ -176,6 +176,18 @@ def _no_landmarks(pack: Path) -> None:
     onnx.save(model, pack / card_pack.DETECTOR)
 
 
+def _does_not_run(pack: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(pack / card_pack.RECOGNISER)
+    last = model.graph.output[0].name
+    model.graph.initializer.append(helper.make_tensor("beyond", onnx.TensorProto.INT64, [512], [9999] * 512))
+    model.graph.node.append(helper.make_node("Gather", [last, "beyond"], ["picked"], axis=1))
+    model.graph.output[0].name = "picked"
+    onnx.save(model, pack / card_pack.RECOGNISER)
+
+
 def _no_detector(pack: Path) -> None:
     (pack / card_pack.DETECTOR).unlink()
 
@@ -187,6 +199,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "empty file": (_file_is_empty, "damaged", "w_cards.onnx is empty"),
     "cut": (_cut, "damaged", "cannot be loaded"),
     "garbage": (_garbage, "damaged", "cannot be loaded"),
+    "does not run": (_does_not_run, "damaged", "loads and does not run"),
     "no recogniser": (_no_recogniser, "incomplete", "has no recogniser"),
     "no detector": (_no_detector, "incomplete", "has no detector"),
     "no landmarks": (_no_landmarks, "incomplete", "has no detector that gives landmarks"),

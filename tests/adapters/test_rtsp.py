@@ -95,7 +95,7 @@ def test_an_address_keeps_its_secrets(place: str) -> None:
         f"rtsp:///{SECRET}",
         f"rtsp://admin:x/{SECRET}@cam.example/live",  # FFmpeg would look for a host that is called admin
         f"rtsp://admin:x?{SECRET}#@cam.example/live",
-        f"rtsp://cam.example/live\r\nAuthorization: Basic {SECRET}",  # FFmpeg would send this header
+        f"rtsp://cam.example/live\r\nX:{SECRET}",  # FFmpeg would send this header
         f"rtsp://cam.example/live {SECRET}",
         f" rtsp://admin:{SECRET}@cam.example",
         f"rtsp//://admin:{SECRET}@cam.example",
@@ -702,6 +702,20 @@ def test_an_opening_gives_its_place_back(clock: ManualRuntime) -> None:
     next(steps)
     assert len(scene.frames) == 1
     steps.close()
+
+
+def test_a_camera_that_is_open_is_no_longer_opening(clock: ManualRuntime) -> None:
+    """From its first frame on its place is free for others, however long it goes on."""
+    openings, free = Openings(1, lease=1e9), list[bool]()
+
+    class Watched(Written):
+        def read(self) -> Read:
+            free.append(openings.admit("other") == 0.0)
+            openings.done("other")
+            return super().read()
+
+    Scene(clock, Watched(clock, [WAIT, 0.1, 0.1]), openings=openings).play()
+    assert free[:3] == [False, False, True]
 
 
 def test_the_first_opening_may_be_spread(clock: ManualRuntime) -> None:
