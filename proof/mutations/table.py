@@ -1753,7 +1753,7 @@ _WEBHOOKS = (
         'if "%" in host or behind.partition(":")[0]:',
         'if "%" in host:',
         (WEBHOOK + "test_urls_that_are_refused",),
-        "Python's older URL parsers take what stands behind an address in brackets for nothing.",
+        "Python's URL parser takes what stands behind an address in brackets for nothing.",
     ),
     Mutation(
         "name-of-two-hosts",

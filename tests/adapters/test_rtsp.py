@@ -546,6 +546,18 @@ def test_a_stall_is_told_and_ridden_out(clock: ManualRuntime) -> None:
     assert scene.reading.health().stalls == 1
 
 
+def test_health_tells_how_old_the_newest_frame_is(clock: ManualRuntime) -> None:
+    """Also while there is no connection: whoever watches the cameras learns that a source is gone."""
+    scene = Scene(clock, [0.1, 0.1, WAIT, WAIT], *[down() for _ in range(3)])
+    ages = []
+    for pause in scene.reading.steps():
+        ages.append(scene.reading.health().age)
+        assert scene.reading.health().next_try == pause
+        clock.advance(pause)
+    assert ages == pytest.approx([1.0, 3.0, 5.0, 7.0])
+    assert scene.reading.health().failures == {"disconnected": 1, "refused": 3}
+
+
 def test_a_stall_that_lasts_ends_the_connection(clock: ManualRuntime) -> None:
     """After `lost` seconds, as `camera.stalled`."""
     frozen = Written(clock, [*([0.1] * 20), *([WAIT] * 100)])
@@ -627,6 +639,15 @@ def test_a_dead_camera_is_tried_on_and_revived(clock: ManualRuntime) -> None:
     assert dead + 1 == revived  # slow tries are not told one by one
     assert pauses[3:9] == [5.0, 10.0, 20.0, 30.0, 30.0, 30.0]  # half of 10, 20, 40, 60: full jitter at chance 0.5
     assert len(scene.frames) == 5
+
+
+def test_a_first_opening_that_fails_is_tried_like_any_other(clock: ManualRuntime) -> None:
+    """The same pauses, lines and count as after a connection that was lost."""
+    never = Scene(clock, *[down() for _ in range(4)], [0.1])
+    lost = Scene(clock, [0.1], *[down() for _ in range(3)], [0.1])
+    assert never.play()[:4] == lost.play()[:4]
+    assert never.told[:9] == lost.told[:9]
+    assert len(never.frames) == 1
 
 
 def test_a_death_is_handed_to_whoever_takes(clock: ManualRuntime) -> None:

@@ -253,6 +253,16 @@ def test_a_server_that_comes_back_revives_the_camera(camera: Camera, server: Rts
     assert not camera.health().dead
 
 
+def test_an_open_connection_is_no_picture(server: RtspServer, served: ServedCamera) -> None:
+    """Until the first frame there is none, however well the handshake went, and whatever comes that is no video."""
+    served.fault = Fault.reports_only
+    with Camera(server.url("/door"), name="door", limits=LIMITS, reconnect=QUICK) as camera:
+        until(lambda: served.clients > 0)
+        assert camera.state is State.opening
+        until(failed(camera, "silent"))
+        assert (camera.health().connections, camera.health().age) == (0, None)
+
+
 # -- cameras that cannot be opened ---------------------------------------------------------------------------------
 
 
