@@ -2101,7 +2101,7 @@ _FACES = (
     Mutation(
         "cure-of-a-slim-image-unnamed",
         "adapters/insightface.py",
-        'if ".so" in cause:',
+        'if module == "cv2" and found is not None:',
         "if False:",
         (INSIGHTFACE + "test_a_missing_library_of_the_system_names_the_cure",),
         "The extra is installed; to install it again does not help.",

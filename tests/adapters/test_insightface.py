@@ -334,21 +334,43 @@ def test_a_named_pack_chooses_the_engine(pack: Path) -> None:
             choose(engine, pack=given)
 
 
-def test_a_missing_library_of_the_system_names_the_cure(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slim images lack libGL; OpenCV's own error says only that a file is missing."""
+class Unloadable:
+    """Makes the import of cv2 fail with these words."""
 
-    class NoLibrary:
-        @staticmethod
-        def find_spec(name: str, *_: object) -> None:
-            if name == "cv2":
-                raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+    def __init__(self, said: str) -> None:
+        self.said = said
 
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "cv2":
+            raise ImportError(self.said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "libGL.so.1: cannot open shared object file: No such file or directory",
+        "Error loading shared library libGL.so.1: No such file or directory (needed by /x/cv2/cv2.abi3.so)",
+    ],
+)
+def test_a_missing_library_of_the_system_names_the_cure(said: str, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slim images lack libGL; OpenCV's own error, glibc's words or musl's, says only that a file is missing."""
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [NoLibrary, *sys.meta_path])
+    monkeypatch.setattr(sys, "meta_path", [Unloadable(said), *sys.meta_path])
     with pytest.raises(MissingLibraryError, match=r"^libGL\.so\.1 is not on this system, and opencv-python") as caught:
         InsightFaceEngine(pack)
     for command in (MissingLibraryError.HEADLESS, MissingLibraryError.LIBRARIES):
         assert f"`{command}`" in str(caught.value)
+
+
+def test_a_broken_opencv_is_no_missing_library(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system lacks nothing, so to install something there is no cure."""
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    broken = Unloadable("/x/cv2/cv2.abi3.so: undefined symbol: PyOther")
+    monkeypatch.setattr(sys, "meta_path", [broken, *sys.meta_path])
+    with pytest.raises(MissingExtraError) as caught:
+        InsightFaceEngine(pack)
+    assert type(caught.value) is MissingExtraError
+    assert "undefined symbol" in str(caught.value.__cause__)
 
 
 def test_without_the_extra_it_is_named(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

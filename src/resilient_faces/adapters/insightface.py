@@ -15,6 +15,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ SAME_PERSON: Final = 0.5  # cosine that counts as the same person unless told ot
 SAME_PERSON_PERCENT: Final = 80.0  # and the likeness that it is shown as: Rekognition's own default threshold
 GOOD_FACE: Final = 0.6  # detector's score that a photo to enrol from must reach unless told otherwise
 
+_NO_LIBRARY: Final = re.compile(r"(lib[\w.+-]+): (?:cannot open shared object file|No such file)")  # glibc's, musl's
 _NO_PATH: Final = (OSError, RuntimeError, ValueError)  # ~ without a home, as in some containers, is a RuntimeError
 _SHORTEST_SIDE: Final = 16  # px
 _CROP: Final = 112  # px
@@ -636,7 +638,7 @@ def _library(module: str) -> Any:
     try:
         return load(module, "insightface")
     except MissingExtraError as error:
-        cause = str(error.__cause__)
-        if ".so" in cause:  # such as: libGL.so.1: cannot open shared object file
-            raise MissingLibraryError("insightface", cause.partition(":")[0]) from error
+        found = _NO_LIBRARY.search(str(error.__cause__))
+        if module == "cv2" and found is not None:
+            raise MissingLibraryError("insightface", found[1]) from error
         raise
