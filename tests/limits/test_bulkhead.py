@@ -81,17 +81,27 @@ def test_zero_patience(mode: Mode, resilience: None) -> None:
 
 
 def test_the_queue_is_bounded(resilience: None) -> None:
-    """Who finds it full is refused at once."""
-    limit = bulkhead(1, max_waiting=1, max_wait=PATIENCE)
+    """Who finds it full is refused at once, and does not stand in it first."""
+    limit = bulkhead(1, max_waiting=1)
     limit.enter()
-    waiting = threading.Thread(target=lambda: limit.call(lambda: None))
+    refused = threading.Event()
+
+    def come() -> None:
+        try:
+            limit.call(lambda: None)
+        except BulkheadFullError:
+            refused.set()
+
+    waiting, late = threading.Thread(target=come, daemon=True), threading.Thread(target=come, daemon=True)
     waiting.start()
     until(lambda: limit.snapshot().waiting == 1)
-    with pytest.raises(BulkheadFullError):
-        limit.call(lambda: None)
+    late.start()
+    until(lambda: refused.is_set() or limit.snapshot().waiting == 2)
+    assert refused.is_set()
     limit.leave(None, None)
-    waiting.join(PATIENCE)
-    assert not waiting.is_alive()
+    for thread in (waiting, late):
+        thread.join(PATIENCE)
+    assert limit.snapshot().running == limit.snapshot().waiting == 0
 
 
 def test_snapshot(resilience: None) -> None:
