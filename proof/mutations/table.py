@@ -1962,6 +1962,14 @@ _FACES = (
         "Who was removed is found no more.",
     ),
     Mutation(
+        "half-a-person-removed",
+        "adapters/gallery.py",
+        "gone = numpy.concatenate([state.gone, rows])",
+        "gone = numpy.concatenate([state.gone, rows[:1]])",
+        (GALLERY + "test_readers_see_each_change_whole",),
+        "A person goes with all of their embeddings, also for those who match meanwhile.",
+    ),
+    Mutation(
         "margin-ignored",
         "adapters/gallery.py",
         "if margin < self.margin:",
