@@ -365,7 +365,7 @@ def test_a_missing_library_of_the_system_names_the_cure(said: str, pack: Path, m
 def test_a_broken_opencv_is_no_missing_library(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system lacks nothing, so to install something there is no cure."""
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
-    broken = Unloadable("/x/cv2/cv2.abi3.so: undefined symbol: PyOther")
+    broken = Unloadable("/x/cv2/libopenblas.so.0: undefined symbol: other")
     monkeypatch.setattr(sys, "meta_path", [broken, *sys.meta_path])
     with pytest.raises(MissingExtraError) as caught:
         InsightFaceEngine(pack)

@@ -483,6 +483,39 @@ def test_a_file_without_video_is_corrupt(resilience: None, tmp_path: Path, data:
         camera.take(5.0)
 
 
+def recording(file: Path) -> bytes:
+    """A file with five frames."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width, stream.height = 160, 120
+        for image in moving_blocks(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("cut", [44, 200])  # FFmpeg says end of file, and input/output error
+def test_a_file_that_is_cut_in_its_header_is_corrupt(resilience: None, tmp_path: Path, cut: int) -> None:
+    """As one without video; whatever FFmpeg calls it."""
+    file = tmp_path / "clip.mkv"
+    file.write_bytes(recording(file)[:cut])
+    with Camera(file, reconnect=QUICK) as camera, pytest.raises(CameraDeadError, match="corrupt"):
+        camera.take(5.0)
+
+
+def test_a_codec_that_nobody_knows_is_corrupt(
+    resilience: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Video that FFmpeg has no decoder for is a state of the camera, and no error of ours."""
+    file = tmp_path / "clip.avi"
+    data = recording(file)
+    assert data.count(b"FMP4") == 2
+    file.write_bytes(data.replace(b"FMP4", b"????"))
+    with Camera(file, reconnect=QUICK) as camera, pytest.raises(CameraDeadError, match="corrupt"):
+        camera.take(5.0)
+    assert "CAMERA_ERROR" not in caplog.text
+
+
 LAYOUTS = ("yuv420p", "yuvj420p", "yuyv422", "nv12", "gray", "gray10le", "rgb24", "bgr24", "yuv420p10le", "rgb48le")
 
 
