@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,8 +55,10 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.service.close()
 
 
 def photo(shade: int = 200, quality: int = 50, side: int = 100) -> dict[str, str]:

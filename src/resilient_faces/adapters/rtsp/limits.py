@@ -145,13 +145,18 @@ class Tries:
             if state is State.silent:
                 seconds = max(seconds, plan.crowded)
             return Pause(seconds, self.quick, False)
+        if plan.slow is None:
+            return self.give_up()
         died, self.dead = not self.dead, True
         self.quick = plan.tries
         self.slow += 1
-        if plan.slow is None:
-            return Pause(None, None, died)
         backoff, jitter = (plan.hopeless, _HALF) if hopeless else (plan.slow, full())
         return Pause(self._spread(backoff, jitter, self.slow, chance), None, died)
+
+    def give_up(self) -> Pause:
+        """There is no next try."""
+        died, self.dead = not self.dead, True
+        return Pause(None, None, died)
 
     def _spread(self, backoff: Backoff, jitter: Jitter, number: int, chance: float) -> float:
         self._waited = jitter.spread(backoff.delay(number), self._waited, backoff, chance)

@@ -85,6 +85,12 @@ class Slot:
             self._frame = frame
             self._tell()
 
+    def pass_by(self) -> None:
+        """A frame that is not handed out counts as one that nobody took in time."""
+        with self._lock:
+            self._passed += 1
+            self.skipped += 1
+
     @property
     def free(self) -> bool:
         """Whether the last frame was taken."""
