@@ -576,7 +576,6 @@ def test_a_camera_that_ends_for_good_is_a_dead_one(play: Play, how: str) -> None
     """Given up, a file at its end, or never opened for an error of our own."""
 
     async def scenario(world: World) -> None:
-        world.register.__init__()  # type: ignore[misc]
         watch = world.watch
 
         def watching(plan: CameraPlan, slot: int) -> ScriptedCamera:
@@ -893,7 +892,8 @@ def test_two_stops_wait_for_the_same_end(play: Play) -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
             await world.sessions.stop(8)
-        assert await world.sessions.wait(8) is None or not world.sessions.active()
+        await settle()
+        assert world.sessions.get(8) is None
 
     play(scenario)
 
