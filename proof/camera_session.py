@@ -64,8 +64,9 @@ class Steps(logging.Handler):
         told = self.told()
         self._told += len(told)
         lines: list[str] = []
-        for stops, some in itertools.groupby(self.lines, lambda line: "CAMERA_STOP" in line):
-            lines += sorted(some) if stops else list(some)  # threads that end at the same time say so in any order
+        for stops, group in itertools.groupby(self.lines, lambda line: "CAMERA_STOP" in line):
+            some = list(group)
+            lines += sorted(some) if stops else some  # threads that end at the same time say so in any order
         self.done.append({"step": title, "lines": lines, "webhooks": told})
         proof.say(f"--- {title}")
         for line in lines:
