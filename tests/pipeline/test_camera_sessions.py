@@ -251,15 +251,31 @@ class Play:
 
     def __call__(self, scenario: Scenario, **options: Any) -> World:
         async def main() -> World:
+            failed: Exception | None = None
+            over = anyio.Event()
             with SteppedRuntime().installed() as clock:
                 world = World(clock)
+
+                async def let_it_end() -> None:
+                    """Once the scenario is over nothing that it left hanging shall hang for ever."""
+                    await over.wait()
+                    world.receiver.over.set()
+                    await clock.elapse(1000.0)
+
                 options.setdefault("register", world.register)
                 made = Sessions(world.recogniser, "everybody", world.receiver, cameras=world.watch, **options)  # type: ignore[arg-type]
-                async with made as world.sessions:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(let_it_end)
                     try:
-                        await scenario(world)
-                    finally:
-                        world.receiver.over.set()
+                        async with made as world.sessions:
+                            try:
+                                await scenario(world)
+                            finally:
+                                over.set()
+                    except Exception as error:
+                        failed = error
+                if failed is not None:
+                    raise failed
                 assert not any(one.open for one in world.cameras.values()), "a camera was left open"
                 assert not made.active()
                 return world
@@ -951,6 +967,14 @@ def test_a_session_that_is_removed_elsewhere_ends(play: Play, caplog: pytest.Log
     ]
 
 
+class SlowRegister(MemoryRegister):
+    """One that is asked over a network."""
+
+    async def remove(self, slot: int, session: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        await super().remove(slot, session)
+
+
 class BrokenRegister(MemoryRegister):
     """Fails when it is told to."""
 
@@ -1038,6 +1062,7 @@ def test_cancellation_releases_everything(play: Play) -> None:
             world = World(clock)
             world.receiver.hanging.add(URL)
             world.recogniser.gate = anyio.Event()
+            world.register = SlowRegister()
             made = Sessions(
                 world.recogniser,
                 "everybody",  # type: ignore[arg-type]
