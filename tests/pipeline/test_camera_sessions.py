@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 
-from resilient_faces import OptionError, deadline, request
+from resilient_faces import MissingExtraError, OptionError, deadline, request
 from resilient_faces._core.context import DEADLINE, REQUEST
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.adapters.gallery import Match
@@ -31,6 +32,7 @@ from resilient_faces.pipeline.cameras import (
     Sessions,
     SessionsClosedError,
     SessionView,
+    rtsp_cameras,
 )
 from resilient_faces.pipeline.cameras.register import MemoryRegister
 from resilient_faces.testing import SteppedRuntime, settle
@@ -854,6 +856,41 @@ def test_a_camera_that_cannot_be_made_starts_no_session(play: Play) -> None:
         with pytest.raises(OptionError):
             await world.start(7)
         await world.start(7)
+
+    play(scenario)
+
+
+class HangingRegister(MemoryRegister):
+    """Enters a session, and the answer never comes."""
+
+    async def add(self, slot: int, session: str) -> bool:
+        await super().add(slot, session)
+        await anyio.sleep_forever()
+        return True
+
+
+def test_a_start_that_is_cancelled_leaves_nothing(play: Play) -> None:
+    """Nobody knows whether the register has entered it; it is taken out."""
+    register = HangingRegister()
+
+    async def scenario(world: World) -> None:
+        with anyio.move_on_after(0.01):
+            await world.start(7)
+        assert world.sessions.get(7) is None
+        assert not register._sessions
+
+    play(scenario, register=register)
+
+
+def test_a_missing_extra_is_told_to_whoever_starts(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not to the log of a session that loses all its cameras."""
+    monkeypatch.setitem(sys.modules, "av", None)
+
+    async def scenario(world: World) -> None:
+        world.sessions._watch = rtsp_cameras()
+        with pytest.raises(MissingExtraError, match=r"resilient-faces\[rtsp\]"):
+            await world.start(7)
+        assert world.sessions.get(7) is None
 
     play(scenario)
 
