@@ -28,6 +28,7 @@ from resilient_faces.pipeline.cameras import (
     CameraPlan,
     Cleanup,
     Ending,
+    MemoryRegister,
     Rules,
     SessionExistsError,
     SessionPlan,
@@ -37,7 +38,6 @@ from resilient_faces.pipeline.cameras import (
     rtsp_cameras,
 )
 from resilient_faces.pipeline.cameras.agreeing import Agreeing
-from resilient_faces.pipeline.cameras.register import MemoryRegister
 from resilient_faces.testing import SteppedRuntime, fresh, settle
 
 SECRET = "pl4nted-s3cret"
