@@ -74,6 +74,10 @@ ENDPOINT = "tests/adapters/test_local_rekognition.py::"
 LIVENESS = "tests/adapters/test_local_rekognition_liveness.py::"
 STORAGE = "tests/adapters/test_local_rekognition_storage.py::"
 RTSP = "tests/adapters/test_rtsp.py::"
+LINES = "tests/telemetry/test_lines.py::"
+SESSIONS = "tests/pipeline/test_camera_sessions.py::"
+OUTBOX = "tests/pipeline/test_camera_outbox.py::"
+PLANS = "tests/pipeline/test_camera_plans.py::"
 LIVE = "tests/adapters/test_rtsp_live.py::"
 WEBHOOK = "tests/adapters/test_webhook.py::"
 SIGNING = "tests/adapters/test_webhook_signing.py::"
@@ -1497,7 +1501,7 @@ _ADAPTERS: Final = (
     ),
 )
 
-_CAMERAS = (
+_CAMERAS: Final = (
     Mutation(
         "flushed-frame-sets-the-stall-clock-back",
         "adapters/rtsp/reading.py",
@@ -1804,7 +1808,7 @@ _CAMERAS = (
     ),
 )
 
-_WEBHOOKS = (
+_WEBHOOKS: Final = (
     Mutation(
         "name-dialled-instead-of-address",
         "adapters/_webhook_network.py",
@@ -2101,7 +2105,7 @@ _WEBHOOKS = (
     ),
 )
 
-_FACES = (
+_FACES: Final = (
     Mutation(
         "near-ties-left-in-float32",
         "adapters/gallery.py",
@@ -2377,6 +2381,244 @@ _FACES = (
     ),
 )
 
+_SESSIONS: Final = (
+    Mutation(
+        "camera-noise-is-video",
+        "adapters/rtsp/reading.py",
+        "self._spoilt = max(0, self._spoilt - _MAKES_UP)",
+        "self._spoilt = 0",
+        (RTSP + "test_noise_that_is_decoded_now_and_then_is_corruption",),
+        "A decoder makes a picture of noise now and then; such a stream would pass for live.",
+    ),
+    Mutation(
+        "line-written-twice",
+        "_core/runtime.py",
+        "if self.log is None or logged else",
+        "if self.log is None else",
+        (LINES + "test_a_line_is_written_once_and_its_event_is_heard",),
+        "The default listener would write a sentence beside each line that a document words.",
+    ),
+    Mutation(
+        "threads-of-everybody",
+        "_core/workers.py",
+        "limiter=_unlimited() if apart else None",
+        "limiter=None",
+        (RUNTIME + "test_work_apart_waits_for_no_other_work",),
+        "Forty cameras that are being closed would hold up recognition.",
+    ),
+    Mutation(
+        "session-one-frame-is-enough",
+        "pipeline/cameras/agreeing.py",
+        "if len(cosines) >= self._rule.frames:",
+        "if cosines:",
+        (OUTBOX + "test_a_person_of_a_damaged_frame_does_not_count", SESSIONS + "test_a_broken_picture_names_nobody"),
+        "A broken picture would name somebody.",
+    ),
+    Mutation(
+        "session-frames-of-two-connections",
+        "pipeline/cameras/agreeing.py",
+        "if connection != self._connection:",
+        "if False:",
+        (OUTBOX + "test_another_connection_begins_anew",),
+        "Frames from before and after a loss would agree, whatever was between.",
+    ),
+    Mutation(
+        "session-frame-half-looked-at",
+        "pipeline/cameras/session.py",
+        "if seen.reason:  # not all",
+        "if False:  # not all",
+        (SESSIONS + "test_without_a_model_the_session_goes_on",),
+        "Frames that nobody could look at would speak against whoever is there.",
+    ),
+    Mutation(
+        "session-told-again",
+        "pipeline/cameras/session.py",
+        "if person not in self._recognised:",
+        "if True:",
+        (SESSIONS + "test_a_person_counts_once_enough_frames_agree",),
+        "A person is told once in a session.",
+    ),
+    Mutation(
+        "session-old-frame",
+        "pipeline/cameras/sessions.py",
+        "if newest is not None and newest.number > frame.number:",
+        "if False:",
+        (SESSIONS + "test_the_newest_frame_is_looked_at",),
+        "When recognition is slow, every camera would be seen as it was a while ago.",
+    ),
+    Mutation(
+        "session-frame-looked-at-twice",
+        "pipeline/cameras/session.py",
+        "if frame.number <= one.last:",
+        "if False:",
+        (SESSIONS + "test_the_newest_frame_is_looked_at",),
+        "One frame would agree with itself.",
+    ),
+    Mutation(
+        "session-without-turns",
+        "pipeline/cameras/sessions.py",
+        "Bulkhead(at_once or max(1, (os.cpu_count() or 2) // 2),",
+        "Bulkhead(1000,",
+        (SESSIONS + "test_cameras_take_turns",),
+        "All cameras at once would be slower than one after the other.",
+    ),
+    Mutation(
+        "session-revival-missed",
+        "pipeline/cameras/session.py",
+        "return one.dead and (one.over or one.source.health().dead)",
+        "return one.dead",
+        (SESSIONS + "test_a_camera_that_has_just_come_back_keeps_the_session",),
+        "A session would end in the moment in which a camera came back.",
+    ),
+    Mutation(
+        "session-death-told-again",
+        "pipeline/cameras/session.py",
+        "elif not known:",
+        "else:",
+        (SESSIONS + "test_a_dead_camera_is_told_and_so_is_its_revival",),
+        "A death is told once.",
+    ),
+    Mutation(
+        "session-death-heard-late",
+        "pipeline/cameras/session.py",
+        "if one.source.health().dead:",
+        "if False:",
+        (SESSIONS + "test_a_death_is_heard_of_within_a_second",),
+        "A session that looks once a minute would tell a death a minute late.",
+    ),
+    Mutation(
+        "session-shutdown-taken-for-death",
+        "pipeline/cameras/session.py",
+        "if not RUNTIME.stopped:\n                self._died",
+        "if True:\n                self._died",
+        (SESSIONS + "test_a_process_that_shuts_down_ends_its_sessions",),
+        "Every deployment would tell that all cameras failed.",
+    ),
+    Mutation(
+        "session-quiet",
+        "pipeline/cameras/session.py",
+        ">= self._rules.heartbeat:",
+        ">= 1e9:",
+        (SESSIONS + "test_a_quiet_session_gives_a_sign_of_life",),
+        "A quiet lesson would be stopped for having nothing to tell.",
+    ),
+    Mutation(
+        "session-hung-receiver",
+        "pipeline/cameras/session.py",
+        "self.end(_GIVEN_UP[lost])\n            self._farewell.set()",
+        "self.end(_GIVEN_UP[lost])",
+        (SESSIONS + "test_two_minutes_without_a_success_stop_the_session",),
+        "A receiver that was given up gets no farewell, least of all one that hangs.",
+    ),
+    Mutation(
+        "session-grace",
+        "pipeline/cameras/session.py",
+        "self._until = min(self._until, RUNTIME.monotonic() + self._rules.grace)",
+        "self._until = RUNTIME.monotonic() + 60.0",
+        (SESSIONS + "test_a_session_waits_for_its_last_word",),
+        "Whoever stops a session does not wait for a receiver that is away.",
+    ),
+    Mutation(
+        "session-register-down",
+        "pipeline/cameras/session.py",
+        "lines.unexpected(self.plan.slot, error)\n                continue",
+        "lines.unexpected(self.plan.slot, error)",
+        (SESSIONS + "test_a_register_that_fails_ends_nothing",),
+        "An outage of the register would end every session.",
+    ),
+    Mutation(
+        "session-inherits-a-deadline",
+        "pipeline/cameras/sessions.py",
+        "self._context.run(self._group.start_soon, self._run, session)",
+        "self._group.start_soon(self._run, session)",
+        (SESSIONS + "test_a_session_does_not_inherit_its_request",),
+        "A session would end with the deadline of the request that started it.",
+    ),
+    Mutation(
+        "session-register-not-emptied",
+        "pipeline/cameras/sessions.py",
+        "with anyio.CancelScope(shield=True):",
+        "with anyio.CancelScope():",
+        (SESSIONS + "test_cancellation_releases_everything",),
+        "A slot would stay taken after a cancellation.",
+    ),
+    Mutation(
+        "session-exists-unsaid",
+        "pipeline/cameras/sessions.py",
+        'lines.tell(lines.EXISTS, "rejected", slot)',
+        "pass",
+        (SESSIONS + "test_a_slot_has_one_session",),
+        "A second start for a slot is in the log.",
+    ),
+    Mutation(
+        "outbox-old-status",
+        "pipeline/cameras/outbox.py",
+        "            kept.pop(message.about, None)",
+        "            kept",
+        (
+            OUTBOX + "test_only_the_newest_status_of_a_camera_waits",
+            OUTBOX + "test_what_failed_and_is_out_of_date_is_dropped",
+        ),
+        "That a camera is back takes the place of that it was lost.",
+    ),
+    Mutation(
+        "outbox-without-bound",
+        "pipeline/cameras/outbox.py",
+        "if message.person is None or len(people) <= self._most:",
+        "if True:",
+        (OUTBOX + "test_the_oldest_recognition_goes",),
+        "A receiver that is away would fill the memory.",
+    ),
+    Mutation(
+        "outbox-hammers",
+        "pipeline/cameras/outbox.py",
+        "self._aside[message.about] = message",
+        "self._waiting[message.about] = message",
+        (SESSIONS + "test_a_receiver_that_was_away_gets_everything",),
+        "What failed at once again and again would end a session over a restart of its receiver.",
+    ),
+    Mutation(
+        "outbox-for-ever",
+        "pipeline/cameras/outbox.py",
+        "if ending or message.rounds >= ROUNDS:",
+        "if ending:",
+        (OUTBOX + "test_what_failed_three_times_is_given_up",),
+        "What a receiver cannot take would be tried as long as the session lives.",
+    ),
+    Mutation(
+        "outbox-refusal-counts",
+        "pipeline/cameras/outbox.py",
+        "message.rounds += asked",
+        "message.rounds += 1",
+        (OUTBOX + "test_what_failed_three_times_is_given_up",),
+        "What was never sent did not fail.",
+    ),
+    Mutation(
+        "session-forgets-nobody",
+        "pipeline/cameras/session.py",
+        "self._recognised.discard(forgotten.person)",
+        "pass",
+        (SESSIONS + "test_a_recognition_that_had_to_go_is_told_when_the_person_is_seen_again",),
+        "Whoever had to leave the queue would never be told.",
+    ),
+    Mutation(
+        "plan-shows-its-callback",
+        "pipeline/cameras/plans.py",
+        "callback: str = field(repr=False)",
+        "callback: str",
+        (PLANS + "test_a_plan_keeps_its_secrets",),
+        "A callback may hold a token.",
+    ),
+    Mutation(
+        "plan-reads-files",
+        "pipeline/cameras/plans.py",
+        'self.address.lower().startswith(("rtsp://", "rtsps://"))',
+        "self.address",
+        (PLANS + "test_what_cannot_be_is_refused",),
+        "A path that came from outside would be read from this machine.",
+    ),
+)
+
 MUTATIONS: Final = (
     *_CLASSIFICATION,
     *_TELLING,
@@ -2390,4 +2632,5 @@ MUTATIONS: Final = (
     *_CAMERAS,
     *_WEBHOOKS,
     *_FACES,
+    *_SESSIONS,
 )

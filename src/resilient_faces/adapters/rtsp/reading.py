@@ -21,11 +21,13 @@ from resilient_faces.adapters.rtsp.states import CameraDeadError, CameraError, S
 if TYPE_CHECKING:
     from resilient_faces.adapters.rtsp.capture import Capture, Picture
     from resilient_faces.adapters.rtsp.limits import Limits
+    from resilient_faces.telemetry.lines import Line
 
 __all__ = ["Health", "Reading", "StallClock"]
 
 _GAPS: Final = 16  # frames over which the interval is measured
 _LOOK: Final = 1.0  # seconds between two looks at whether the picture changes
+_MAKES_UP: Final = 5  # damaged pieces that a good frame makes up for
 _SAME: Final = 0.5  # mean difference of brightness, of 255, below which two pictures are the same
 
 
@@ -74,7 +76,7 @@ class StallClock:
         opened: Monotonic time at which the connection was open.
     """
 
-    __slots__ = ("_arrivals", "_bad", "_late", "_limits", "_pace", "began", "last", "opened")
+    __slots__ = ("_arrivals", "_bad", "_late", "_limits", "_pace", "_spoilt", "began", "last", "opened")
 
     def __init__(self, limits: Limits, opened: float) -> None:
         self._limits = limits
@@ -82,7 +84,8 @@ class StallClock:
         self.began: float | None = None  # first frame
         self.last: float | None = None  # newest frame
         self._arrivals: deque[float] = deque(maxlen=_GAPS)
-        self._bad = 0
+        self._bad = 0  # since the last frame
+        self._spoilt = 0  # over frames too: noise is decoded into a picture now and then
         self._late: float | None = None  # until when what comes may be left over from a stall
         self._pace = 0.0  # the interval before it
 
@@ -109,12 +112,14 @@ class StallClock:
             self.began = at
         self.last = at
         self._bad = 0
+        self._spoilt = max(0, self._spoilt - _MAKES_UP)
         self._arrivals.append(at)
         return present
 
     def damaged(self, pieces: int) -> None:
         """Pieces came that cannot be decoded."""
         self._bad += pieces
+        self._spoilt += pieces if self.last is not None else 0  # before the first key frame nothing can be decoded
 
     @property
     def interval(self) -> float:
@@ -133,8 +138,8 @@ class StallClock:
 
     @property
     def spoiled(self) -> bool:
-        """Whether what comes is no video. Before the first key frame nothing can be decoded, which is no damage."""
-        return self.last is not None and self._bad >= self._limits.damaged
+        """Whether what comes is no video."""
+        return self._spoilt >= self._limits.damaged
 
     def verdict(self, now: float) -> State | None:
         """Why the connection is to be given up; None if it is not."""
@@ -384,7 +389,7 @@ class Reading:
     def _tell(
         self,
         type: Any,
-        line: lines.Line,
+        line: Line,
         *,
         state: State | None = None,
         attempt: int | None = None,
@@ -393,7 +398,7 @@ class Reading:
     ) -> None:
         told = event(
             type,
-            policy="camera",
+            policy=lines.POLICY,
             status=line.status,
             name=self._camera,
             key=self._slot,
@@ -402,8 +407,7 @@ class Reading:
             delay=delay,
             elapsed=elapsed,
         )
-        lines.write(line, told, self._reconnect.tries)
-        RUNTIME.tell(told)
+        line.tell(told, tries=self._reconnect.tries)
 
     def health(self) -> Health:
         """How things stand now."""
