@@ -1737,8 +1737,8 @@ _CAMERAS: Final = (
     Mutation(
         "damage-before-the-first-key-frame",
         "adapters/rtsp/reading.py",
-        "return self.last is not None and self._bad >= self._limits.damaged",
-        "return self._bad >= self._limits.damaged",
+        "self._spoilt += pieces if self.last is not None else 0",
+        "self._spoilt += pieces",
         (RTSP + "test_damage_before_the_first_key_frame_is_none",),
         "Who joins between two key frames cannot decode yet.",
     ),
@@ -2541,6 +2541,7 @@ _SESSIONS: Final = (
         "with anyio.CancelScope():",
         (SESSIONS + "test_cancellation_releases_everything",),
         "A slot would stay taken after a cancellation.",
+        within="_run",
     ),
     Mutation(
         "session-exists-unsaid",
