@@ -117,7 +117,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(_types.ModuleType):
-    """This package. Its `retry` is the decorator; in `from resilient_faces.retry import exponential` it is the package."""
+    """This package. Its `retry` is the decorator; `from resilient_faces.retry import ...` means the package."""
 
     @property
     def retry(self) -> object:
