@@ -129,12 +129,15 @@ class Breaker(Decorator[NoReturn]):
         set_(self, "trips", settings.trips)
         plain = self.failures is None and self.ignore is None and self.trip_on is None and self.on_result is None
         set_(self, "_judge", _PLAIN if plain else _Judge(self.failures, self.ignore, self.trip_on, self.on_result))
-        set_(self, "_sharing", None if self.store is None else self._share(self.store, settings.trips))
         if self.name is None:
             family = Family("", settings, (), self.max_keys)
         else:
             family = circuits.bind(self.name, settings, self._others(), self.max_keys, self.replace)
         set_(self, "_family", family)
+        sharing = None
+        if (store := self.store) is not None:
+            sharing = family.share(lambda: self._share(store, settings.trips))
+        set_(self, "_sharing", sharing)
 
     def _share(self, store: BreakerStore, trips: tuple[TripRule, ...]) -> Sharing:
         from resilient_faces.breaker.sharing import Sharing  # few breakers have a store

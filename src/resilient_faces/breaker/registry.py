@@ -11,15 +11,18 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import CodeType, FrameType, FunctionType
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from resilient_faces._core.runtime import on_fork
 from resilient_faces._light import changed
 from resilient_faces.breaker.circuit import Circuit, Settings, Snapshot
 from resilient_faces.breaker.machine import State
 from resilient_faces.errors import DuplicateNameError, ResilienceError
+
+if TYPE_CHECKING:
+    from resilient_faces.breaker.sharing import Sharing
 
 __all__ = ["Circuits", "Family", "Switch", "circuits"]
 
@@ -32,6 +35,7 @@ class Family:
         settings: What they follow.
         options: What must be equal for the name to be shared, beside the settings: names and values by turns.
         limit: Keys at most; beyond it calm circuits go, oldest first.
+        sharing: How they are kept in step with a store; one for all breakers of the name, which are one process.
         users: Breakers of this name; counted by the registry.
     """
 
@@ -44,6 +48,7 @@ class Family:
         "name",
         "options",
         "settings",
+        "sharing",
         "single",
         "users",
         "watched",
@@ -61,6 +66,7 @@ class Family:
         self.live: dict[Hashable, Circuit] | None = None
         self.single: Circuit | None = None
         self.watched: dict[Hashable, weakref.ref[object]] | None = None
+        self.sharing: Sharing | None = None
         self.users = 0
         self._code = None if frame is None else frame.f_code
         self._line = 0 if frame is None else frame.f_lineno
@@ -111,6 +117,13 @@ class Family:
                 self.live.pop(key, None)
 
         watched[key] = weakref.ref(instance, gone)
+
+    def share(self, make: Callable[[], Sharing]) -> Sharing:
+        """How its circuits are kept in step with a store, made if need be."""
+        with self._lock:
+            if self.sharing is None:
+                self.sharing = make()
+            return self.sharing
 
     def all(self) -> list[Circuit]:
         """The circuits that exist now."""
