@@ -57,9 +57,9 @@ class Slots:
 
     __slots__ = ("begins", "granted", "late")
 
-    def __init__(self, granted: Granted, answered: float, late: float) -> None:
+    def __init__(self, granted: Granted, since: float, late: float) -> None:
         self.granted = granted
-        self.begins = answered + granted.delay
+        self.begins = since + granted.delay
         self.late = late
 
     @property
@@ -207,14 +207,14 @@ class Sharing:
             if answer is not HURRIED:  # else it was the call that had no time
                 self._failing_since = min(self._failing_since, began)
             return None
-        granted, answered = answer
+        granted, since = answer
         self._away = False
         self._failing_since = math.inf
         self._asked_again = -math.inf
         self._queue = granted.delay + (count * granted.interval if granted.taken else 0.0)
         if granted.taken:
-            self._taken_until = max(self._taken_until, answered + self._queue)
-        return Slots(granted, answered, max(granted.interval / 2.0, HURRY) - granted.age)
+            self._taken_until = max(self._taken_until, since + self._queue)
+        return Slots(granted, since, max(granted.interval / 2.0, HURRY))
 
     def _leave(self, now: float) -> None:
         """The store is away."""
@@ -247,7 +247,7 @@ class Sharing:
         return f"{self.share:.3g}/s"
 
 
-def _dated(operation: Callable[..., T], *args: object) -> tuple[T, float]:
-    """The answer and when it came: the thread that waits for it may get its turn later."""
-    answer = operation(*args)
-    return answer, RUNTIME.monotonic()
+def _dated(operation: Callable[..., Granted], *args: object) -> tuple[Granted, float]:
+    """The answer and what its delay counts from: the thread that waits for it may get its turn later."""
+    granted = operation(*args)
+    return granted, RUNTIME.monotonic() if granted.since is None else granted.since
