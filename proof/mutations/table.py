@@ -1352,6 +1352,25 @@ _ADAPTERS: Final = (
         "A failed attempt leaves the file at its end; the next would send nothing.",
     ),
     Mutation(
+        "property-shown-as-it-shows-itself",
+        "adapters/cloudwatch.py",
+        'return f"<{type(value).__name__}>"',
+        "return str(value)",
+        (
+            "tests/adapters/test_cloudwatch.py::test_a_property_that_json_has_no_place_for_loses_no_line",
+            "tests/adapters/test_cloudwatch.py::test_arrays_and_their_numbers",
+        ),
+        "A property may be a picture or an embedding by mistake.",
+    ),
+    Mutation(
+        "one-wrong-line-costs-the-rest",
+        "adapters/cloudwatch.py",
+        "                wrong.setdefault(str(error))\n",
+        "                raise\n",
+        ("tests/adapters/test_cloudwatch.py::test_what_is_wrong_with_one_line_costs_no_value",),
+        "What was measured is written, whatever is wrong with a line beside it.",
+    ),
+    Mutation(
         "token-for-each-attempt",
         "adapters/_aws_clients.py",
         "parameters.setdefault(token, str(uuid.uuid4()))",
