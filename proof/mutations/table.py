@@ -1371,6 +1371,33 @@ _ADAPTERS: Final = (
         "What was measured is written, whatever is wrong with a line beside it.",
     ),
     Mutation(
+        "accounts-share-a-limiter",
+        "adapters/_aws_accounts.py",
+        "        if first == mark:",
+        "        if True:",
+        (REQUESTS + "test_clients_of_several_accounts_share_nothing",),
+        "Quotas are an account's.",
+    ),
+    Mutation(
+        "limiter-for-each-factory",
+        "adapters/_aws_requests.py",
+        "made if made.name != name else limiters.shared(made, self, self._made_at)",
+        "made",
+        (
+            REQUESTS + "test_one_quota_has_one_limiter_whoever_makes_it",
+            REQUESTS + "test_another_limiter_for_the_same_quota_is_refused",
+        ),
+        "Two limiters for one quota are twice the quota.",
+    ),
+    Mutation(
+        "limiter-forgotten-with-its-adapter",
+        "adapters/_aws_requests.py",
+        "if not one.users and one.limiter.resting]",
+        "if not one.users]",
+        (REQUESTS + "test_an_adapter_for_each_call_keeps_to_the_rate",),
+        "An adapter that is made for each call must not begin each time with a free slot.",
+    ),
+    Mutation(
         "token-for-each-attempt",
         "adapters/_aws_clients.py",
         "parameters.setdefault(token, str(uuid.uuid4()))",

@@ -168,7 +168,7 @@ def _following(session: Any, profile: str | None) -> FollowingCredentials | None
         Path(os.path.expandvars(str(session.get_config_variable(name)))).expanduser()
         for name in ("credentials_file", "config_file")
     )
-    credentials = FollowingCredentials(look_up, files)
+    credentials = FollowingCredentials(look_up, files, session.get_scoped_config().get("role_arn"))
     if not credentials.found:
         return None
 

@@ -262,7 +262,7 @@ class Rekognition:
         recreate: Whether indexing makes a lost collection anew, once a call. It is empty then: what it held must be
             indexed again. A search never does, because an empty collection would answer "nobody" instead of an error.
         before_send: Called in the calling thread when an IndexFaces request is signed and about to leave.
-        guarding: Options of `Requests`: retry, breaker, limiter, rates, meter.
+        guarding: Options of `Requests`: retry, breaker, limiter, rates, meter, account.
 
     Raises:
         OptionError: Options are wrong; from every method also for arguments that the service would refuse.

@@ -112,6 +112,17 @@ class Sharing:
         # Who has never heard of the others, because the store was away from the start, goes as slowly as may be.
         return self._pace.floor if self.processes is None else share_of(self._pace.rate, self.processes)
 
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What it was made with."""
+        return (id(self._store), None if self._learnt else self.processes, self._contact.limit)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is lost if it goes; it counts as a process for as long as the store remembers it."""
+        now = RUNTIME.monotonic()
+        return not self._away and now >= max(self._taken_until, self._joined + MEMBER)
+
     # -- what a limiter asks ---------------------------------------------------------------------------------------
 
     def reserve(self, count: int, longest: float | None) -> Flow[Slots]:
