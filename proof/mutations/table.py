@@ -1300,6 +1300,14 @@ _SHARED: Final = (
         "A slot begins when the server said so, and not later by what the answer took.",
     ),
     Mutation(
+        "first-answer-believed",
+        "adapters/redis_store.py",
+        "                if clock.trip > before / 2.0:\n",
+        "                if True:\n",
+        (REDIS + "test_an_answer_that_was_long_on_its_way_changes_no_slot",),
+        "The first answer waited for a connection, and says little of the time.",
+    ),
+    Mutation(
         "slot-before-its-answer",
         "adapters/redis_store.py",
         "_micros(max(lead, trip))",

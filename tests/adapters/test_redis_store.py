@@ -84,7 +84,8 @@ class Link:
     def __init__(self, clock: ManualRuntime, off: float) -> None:
         self.clock = clock
         self.off = off
-        self.connecting = self.there = self.back = 0.0  # seconds: once; for a request, and an answer, to be there
+        self.there = self.back = 0.0  # seconds that a request, and an answer, is on its way
+        self.hold_ups: list[float] = []  # beside that, of the next requests
         self.next = 0
 
     def server(self) -> int:
@@ -92,8 +93,7 @@ class Link:
 
     def register_script(self, text: str) -> Callable[..., object]:
         def run(keys: list[str], args: tuple[Any, ...]) -> object:
-            self.clock.advance(self.connecting + self.there)
-            self.connecting = 0.0
+            self.clock.advance(self.there + (self.hold_ups.pop(0) if self.hold_ups else 0.0))
             now = self.server()
             answer: object = now
             if "count, rate" in text:  # the one that reserves
@@ -113,7 +113,7 @@ PACE: Final = Pace(50.0, 0.5, 1.0, 1.0)
 def test_an_answer_that_was_long_on_its_way_changes_no_slot(clock: ManualRuntime, off: float) -> None:
     """A slot begins when the server said so, however long this answer took, and connecting before the first one."""
     link = Link(clock, off)
-    link.connecting = 0.08
+    link.hold_ups = [0.08, 0.03]  # connecting, and then a busy machine
     store = RedisStore(link)
     for there, back in ((0.0002, 0.0002), (0.0, 0.05), (0.05, 0.0), (0.0002, 0.0002), (0.0, 0.3)):
         link.there, link.back = there, back
