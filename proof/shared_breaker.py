@@ -150,7 +150,7 @@ class Round:
         return all(times[str(number)] >= REFUSED for number in range(PROCESSES) if number != without)
 
     def trial(self, number: int, answer: str) -> dict[str, Any]:
-        """Hold the probe that comes; how many reached the service before it was answered, and when the first one came."""
+        """Hold the probe that comes; how many came until it was answered, and when the first one did."""
         probes = self._service.of
         came = until(lambda: len(probes("half_open")) >= number)
         if not came:

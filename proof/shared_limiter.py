@@ -79,7 +79,11 @@ def best(times: Sequence[float], seconds: float) -> float:
 
 
 def run(
-    spec: dict[str, Any], batches: Sequence[int], alive: float, kill: Callable[[], None] | None = None, dead: float = 0.0
+    spec: dict[str, Any],
+    batches: Sequence[int],
+    alive: float,
+    kill: Callable[[], None] | None = None,
+    dead: float = 0.0,
 ) -> dict[str, Any]:
     """One run: so many seconds with the store, and if it is killed, so many without it."""
     ledger = _shared.Ledger()

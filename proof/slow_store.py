@@ -54,7 +54,7 @@ class Callbacks:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Time every callback that this thread's loops run in the block."""
-        plain = asyncio.Handle._run
+        plain = asyncio.Handle._run  # noqa: SLF001  # the one place that every callback passes
         thread = threading.get_ident()
 
         def timed(handle: Any) -> None:
@@ -72,11 +72,11 @@ class Callbacks:
                     self._slow.append((began, ended, time.thread_time() - computed, waited))
 
         with _shared.Pulse() as pulse:
-            asyncio.Handle._run = timed  # type: ignore[method-assign]
+            asyncio.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
             try:
                 yield
             finally:
-                asyncio.Handle._run = plain  # type: ignore[method-assign]
+                asyncio.Handle._run = plain  # type: ignore[method-assign]  # noqa: SLF001
                 time.sleep(0.05)  # for the pulse to tell of the last moments
         for began, ended, computed, waited in self._slow:
             self.by_the_clock = max(self.by_the_clock, ended - began)

@@ -444,6 +444,26 @@ def test_circuits_and_limiters_are_made_as_told(local: Any, script: Any, failed:
     assert made == ["rekognition/127.0.0.1:9/ListFaces at 50"]
 
 
+def test_what_the_sdk_refuses_is_told_without_its_values(local: Any, script: Any, clock: Any) -> None:
+    """botocore's text shows the whole value, which may be a picture or an identity."""
+    client = local()
+    seen = script(client, (200, FACES))
+    for parameters, told in (
+        (
+            {"CollectionId": ["planted"], "MaxResults": "planted\ntype: x"},
+            "Invalid type for parameter CollectionId; Inv",
+        ),
+        ({}, r"rekognition.ListFaces: Missing required parameter in input: \"CollectionId\"\."),
+        ({"CollectionId": "c", "planted value": 1}, "wrong parameters"),
+        ({"CollectionId": "c", "FaceId": 1}, 'Unknown parameter in input: "FaceId"'),
+    ):
+        with pytest.raises(OptionError, match=told) as refused:
+            Requests(client)("ListFaces", **parameters)
+        assert "planted" not in f"{refused.value} {refused.value.__cause__}"
+        assert refused.value.__suppress_context__, "a traceback would show it"
+    assert seen.sent == []
+
+
 def test_wrong_options_are_named_all_at_once(local: Any) -> None:
     """Class, option, rule, value."""
     with pytest.raises(OptionError) as wrong:
@@ -560,6 +580,48 @@ class Counter:
 
 class AsyncCounter(AsyncFace[Counter]):
     ask = threaded(Counter.ask)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_requests_that_wait_take_no_thread_of_the_programs(backend: str) -> None:
+    """As many long polls as there are: what else the program does in threads goes on."""
+    import threading
+
+    import anyio
+
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    over = threading.Event()
+    full = threading.Event()
+    most: list[int] = []
+    inside: set[int] = set()
+
+    class Polling:
+        def poll(self) -> None:
+            inside.add(threading.get_ident())
+            most.append(len(inside))
+            if len(inside) == 50:
+                full.set()
+            over.wait(60.0)
+            inside.discard(threading.get_ident())
+
+    class AsyncPolling(AsyncFace[Polling]):
+        poll = threaded(Polling.poll)
+
+    async def main() -> str:
+        face = AsyncPolling(Polling(), threads=50)
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(face.poll)
+            await anyio.to_thread.run_sync(full.wait, 30.0)
+            with anyio.fail_after(30):
+                answer = await anyio.to_thread.run_sync(lambda: "done")
+            over.set()
+        return answer
+
+    assert anyio.run(main, backend=backend) == "done"
+    assert max(most) == 50
+    with pytest.raises(OptionError, match=r"AsyncPolling\.threads must be 1 or more"):
+        AsyncPolling(Polling(), threads=0)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,8 +55,10 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.service.close()
 
 
 def photo(shade: int = 200, quality: int = 50, side: int = 100) -> dict[str, str]:
@@ -192,7 +195,7 @@ def test_it_is_fed_over_http(world: World) -> None:
     server = RekognitionServer(world.service)
     server.start()
     session = world.create()
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     body = json.dumps({"Status": "SUCCEEDED", "Confidence": 91.0})
     connection.request("POST", f"/local/liveness/{session}", body=body)
     answer = connection.getresponse()

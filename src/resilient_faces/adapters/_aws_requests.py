@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import on_fork
-from resilient_faces._core.workers import run_async
 from resilient_faces.adapters._aws_accounts import accounts, is_label
 from resilient_faces.adapters._aws_clients import Body, bodies_of, fitted, warn_of_inner_retries
 from resilient_faces.adapters._aws_costs import CostMeter
@@ -23,7 +22,7 @@ from resilient_faces.adapters._aws_operations import operation_of
 from resilient_faces.breaker import Breaker
 from resilient_faces.breaker.registry import frame_of_caller
 from resilient_faces.composing import Decorator, Guard
-from resilient_faces.errors import DuplicateNameError
+from resilient_faces.errors import DuplicateNameError, OptionError
 from resilient_faces.limits import RateLimiter
 from resilient_faces.retry import Retry
 
@@ -188,14 +187,35 @@ class Requests:
         def send(finish: Callable[[Any], Any], parameters: Mapping[str, Any], bodies: tuple[Body, ...]) -> Any:
             for body in bodies:
                 body.rewind()
-            return finish(method(**parameters))
+            try:
+                answer = method(**parameters)
+            except Exception as error:
+                refused = without_values(error, called)
+                if refused is None:
+                    raise
+                raise refused from None
+            return finish(answer)
 
-        send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
+        called = send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
         function: Callable[..., Any] = send
         if policies:
             function = fitted(Guard(policies), row)(send)  # type: ignore[arg-type]
         both = self._guarded[operation, idempotent] = (function, row.token)
         return both
+
+
+def without_values(error: Exception, operation: str) -> OptionError | None:
+    """What the SDK finds wrong with the parameters of a call, without the values that its text shows; else None."""
+    if type(error).__name__ != "ParamValidationError":
+        return None
+    wrong = "; ".join(dict.fromkeys(match[0] for match in _WRONG.finditer(str(error)))) or "wrong parameters"
+    return OptionError(f"{operation}: {wrong}. Values are not shown: they may be pictures or identities.")
+
+
+_WRONG: Final = re.compile(
+    r"Invalid (?:type|length|range|format) for parameter [\w.\[\]-]{1,200}"
+    r'|Missing required parameter in [\w.\[\]-]{1,200}: "\w{1,100}"|Unknown parameter in [\w.\[\]-]{1,200}: "\w{1,100}"'
+)
 
 
 def _as_it_is(answer: Any) -> Any:
@@ -265,14 +285,39 @@ def _snake(operation: str) -> str:
 class AsyncFace(Generic[S]):
     """An adapter for async code: each method runs in a worker thread, in a copy of the caller's context.
 
-    A task that is cancelled leaves its thread running until the request ends, at the latest after its read timeout.
+    The threads are the adapter's own: requests that wait for their answers, such as long polls of a queue, take none of
+    those that the program's other blocking work shares. A task that is cancelled leaves its thread running until the
+    request ends, at the latest after its read timeout.
 
     Args:
         sync: The adapter.
+        threads: Requests at a time at most; the client's connections should be as many (`connect(pool=...)`).
+
+    Raises:
+        OptionError: Options are wrong.
     """
 
-    def __init__(self, sync: S) -> None:
+    def __init__(self, sync: S, *, threads: int = 32) -> None:
+        checks = Checks(type(self).__name__)
+        checks.whole("threads", threads, 1)
+        checks.done()
         self.sync: Final = sync
+        self._threads = threads
+        self._limiter: Any = None  # one for each event loop
+
+    async def in_thread(self, work: Callable[[], R]) -> R:
+        """Do the work in one of the adapter's threads."""
+        import anyio
+        import anyio.lowlevel
+
+        if self._limiter is None:
+            self._limiter = anyio.lowlevel.RunVar("resilient_faces.threads")
+        try:
+            limiter = self._limiter.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(self._threads)
+            self._limiter.set(limiter)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
 
 
 def threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[AsyncFace[S], P], Coroutine[Any, Any, R]]:
@@ -280,6 +325,6 @@ def threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Asy
 
     @functools.wraps(method)
     async def in_thread(self: AsyncFace[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await run_async(functools.partial(method, self.sync, *args, **kwargs), None)
+        return await self.in_thread(functools.partial(method, self.sync, *args, **kwargs))
 
     return in_thread
