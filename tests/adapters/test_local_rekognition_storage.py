@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_what_is_deleted_is_in_no_file(tmp_path: Path, whole: bool) -> None:
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     """What a newer version wrote is not touched."""
     opened(tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+    with sqlite3.connect(tmp_path / FILE) as db:
         db.execute(f"PRAGMA user_version = {SCHEMA + 1}")
     db.close()
     with pytest.raises(DataDirectoryError, match="newer version"):
