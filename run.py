@@ -145,8 +145,9 @@ def prepare(name: str, constraints: Path) -> Path:
         fail("the virtual environment could not be made. On Debian and Ubuntu: apt-get install python3-venv")
     log = directory / "pip.log"
     say("[2/3] installing pip and the build back end")
-    # The package is built with what the pins say (no build isolation), so nothing unpinned is fetched.
-    pip(python, log, ["--constraint", str(constraints), "pip", "hatchling"])
+    # Packages are built with what the pins say (no build isolation), so nothing unpinned is fetched.
+    peers = ["setuptools"] if "bench" in groups else []  # some of them come as sources only
+    pip(python, log, ["--constraint", str(constraints), "pip", "hatchling", *peers])
     say(f"[3/3] installing what `{name}` needs, as pinned in {constraints.relative_to(ROOT)}")
     target = "." + (f"[{','.join(extras)}]" if extras else "")
     chosen = [argument for group in groups for argument in ("--group", group)]

@@ -13,6 +13,21 @@ from bench.workloads import ATTEMPTS, FALLBACK, THRESHOLD, Decorator, Down
 
 _numbers = itertools.count()
 
+
+class _Names:
+    """The public names, imported when first needed and once: an import statement in each function would be timed."""
+
+    def __getattr__(self, name: str) -> Any:
+        import resilient_faces
+        from resilient_faces import breaker
+
+        found = getattr(resilient_faces, name, None) or getattr(breaker, name)
+        setattr(self, name, found)
+        return found
+
+
+_ours: Final[Any] = _Names()
+
 _TRIPS: Final = ("consecutive", "count", "time", "slow")
 
 
@@ -26,9 +41,7 @@ def quiet() -> None:
 
 def retries(**options: Any) -> Any:
     """The retry with its built-in backoff and jitter."""
-    from resilient_faces import retry
-
-    return retry(attempts=ATTEMPTS, **options)
+    return _ours.retry(attempts=ATTEMPTS, **options)
 
 
 def retries_by_tenacity() -> Any:
@@ -45,20 +58,22 @@ def retries_by_tenacity() -> Any:
     return retry(**options)
 
 
+_RULES: Final[Mapping[str, Callable[[], Any]]] = {
+    "consecutive": lambda: _ours.consecutive(THRESHOLD),
+    "count": lambda: _ours.failure_rate(0.5, calls=100, minimum=THRESHOLD),
+    "time": lambda: _ours.failure_rate(0.5, seconds=60.0, minimum=THRESHOLD),
+    "slow": lambda: (
+        _ours.consecutive(THRESHOLD),
+        _ours.slow_rate(0.5, slower_than=10.0, calls=100, minimum=THRESHOLD),
+    ),
+}
+
+
 def breaks(trip: str = "consecutive") -> Any:
     """A breaker that nobody else shares, with one of the trip rules."""
-    from resilient_faces import Breaker
-    from resilient_faces.breaker import consecutive, failure_rate, slow_rate
-
-    rules: dict[str, Callable[[], Any]] = {
-        "consecutive": lambda: consecutive(THRESHOLD),
-        "count": lambda: failure_rate(0.5, calls=100, minimum=THRESHOLD),
-        "time": lambda: failure_rate(0.5, seconds=60.0, minimum=THRESHOLD),
-        "slow": lambda: (consecutive(THRESHOLD), slow_rate(0.5, slower_than=10.0, calls=100, minimum=THRESHOLD)),
-    }
-    return Breaker(
+    return _ours.Breaker(
         name=f"bench-{next(_numbers)}",
-        trips=rules[trip](),
+        trips=_RULES[trip](),
         recovery_timeout=float(FOREVER),
         max_recovery_timeout=float(FOREVER),
     )
@@ -66,23 +81,17 @@ def breaks(trip: str = "consecutive") -> Any:
 
 def falls() -> Any:
     """A fallback to a fixed value."""
-    from resilient_faces import fallback
-
-    return fallback(value=FALLBACK)
+    return _ours.fallback(value=FALLBACK)
 
 
 def stack() -> Any:
     """Fallback, retry and breaker as one guard."""
-    from resilient_faces import guard
-
-    return guard(falls(), retries(), breaks())
+    return _ours.guard(falls(), retries(), breaks())
 
 
 def stack_with(*inner: Any) -> Any:
     """The stack with something inside of it."""
-    from resilient_faces import guard
-
-    return guard(falls(), retries(), breaks(), *inner)
+    return _ours.guard(falls(), retries(), breaks(), *inner)
 
 
 def _slots() -> Any:

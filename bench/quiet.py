@@ -12,7 +12,7 @@ from typing import Any, Final
 REAL_SLEEP: Final = time.sleep
 
 
-def no_sleep(_seconds: float) -> None:
+def no_sleep(_seconds: float, _function: Any = None) -> None:
     """Stand in for `time.sleep`."""
 
 

@@ -1048,7 +1048,7 @@ def main() -> int:
     from resilient_faces.testing.children import ChildError
     from resilient_faces.testing.emulator import EmulatorUnavailable
 
-    RUNTIME.sleep = lambda seconds: None  # how long they wait is no subject here
+    RUNTIME.sleep = lambda seconds, function=None: None  # how long they wait is no subject here
     results: list[Result] = []
     try:
         with worlds() as world:

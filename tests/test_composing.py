@@ -124,6 +124,7 @@ def test_a_guard_goes_around_a_guarded_function(mode: Mode, clock: ManualRuntime
     scripted = script(Again(), Again(), "ok")
     inner = retry(attempts=2)(mode.function(scripted))
     assert mode.call(fallback(value="fell")(inner)) == "fell"
+    assert scripted.count == 2  # inside of the retry the fallback would have answered for the first attempt
     assert mode.call(inner) == "ok"
 
 

@@ -14,7 +14,6 @@ import typing
 from collections.abc import Callable as _Callable
 from importlib import import_module as _import_module
 
-from resilient_faces import telemetry as _telemetry  # noqa: F401  # sets the default listener
 from resilient_faces._core.context import (
     LastOutcome,
     Report,
@@ -54,7 +53,7 @@ from resilient_faces.faults import (
     classify_response,
     first_match,
 )
-from resilient_faces.retry import Retrier, Retry, retries_off, retry_operation, retry_with_backoff
+from resilient_faces.retry import Retrier, Retry, retries_off
 
 if typing.TYPE_CHECKING:
     from resilient_faces.breaker import Breaker, Switch, circuit_breaker, circuits
@@ -73,6 +72,7 @@ if typing.TYPE_CHECKING:
         with_fallback,
     )
     from resilient_faces.limits import Bulkhead, Deadline, RateLimiter, Timeout
+    from resilient_faces.retry import retry_operation, retry_with_backoff
 
     fallback = Fallback
     last_good = LastGood
@@ -93,6 +93,7 @@ _LATER = {
     **dict.fromkeys(("Health", "LastGood", "chain", "services", "with_fallback"), ("degrade", None)),
     **dict.fromkeys(("handle_cognito_unavailable", "handle_dynamodb_unavailable"), ("degrade", None)),
     **dict.fromkeys(("Bulkhead", "Deadline", "RateLimiter", "Timeout"), ("limits", None)),
+    **dict.fromkeys(("retry_operation", "retry_with_backoff"), ("retry.preset", None)),
     "fallback": ("degrade", "Fallback"),
     "last_good": ("degrade", "LastGood"),
     "deadline": ("limits", "Deadline"),
@@ -114,6 +115,16 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _log(event: Event) -> None:
+    """The default listener, loaded when there is something to write; it takes this place then."""
+    from resilient_faces.telemetry.logs import log_event
+
+    log_event(event)
+
+
+_RUNTIME.log = _log
 
 
 def listen(listener: Listener) -> _Callable[[], None]:

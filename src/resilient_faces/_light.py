@@ -4,12 +4,18 @@
 `import resilient_faces` took. Here all classes share the same methods, which go by the plan of the class. To type
 checkers this *is* `dataclasses`. At run time `fields`, `replace`, `asdict`, `is_dataclass`, `match` statements, `copy`,
 `pickle` and `inspect.signature` work as with the real one; what they need is made when they first ask.
+
+A program that guards a thousand functions says the same options a thousand times. A frozen class that sets `__own__`
+keeps and checks them once: `__own__ = ()` makes objects with the same options the same object, as long as somebody
+holds it; a class that names options there keeps these in each object, and all others in a record that such objects
+share. *The same* is meant strictly: equal numbers of one type, and of everything else the very object.
 """
 
 from __future__ import annotations
 
+import weakref
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,17 +42,30 @@ class _Missing:
 MISSING: Final = _Missing()
 
 
-class Option(NamedTuple):
+class Option:
     """One field, as declared."""
 
-    name: str
-    type: str
-    default: object = MISSING
-    default_factory: object = MISSING
-    init: bool = True
-    repr: bool = True
-    compare: bool = True
-    kw_only: bool = False
+    __slots__ = ("compare", "default", "default_factory", "init", "kw_only", "name", "repr", "type")
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        default: object,
+        default_factory: object,
+        init: bool,
+        repr: bool,
+        compare: bool,
+        kw_only: bool,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.default = default
+        self.default_factory = default_factory
+        self.init = init
+        self.repr = repr
+        self.compare = compare
+        self.kw_only = kw_only
 
 
 class Plan:
@@ -56,18 +75,19 @@ class Plan:
         options: All fields, inherited ones first.
     """
 
-    __slots__ = ("compared", "defaults", "factories", "options", "positional", "puts", "required")
+    __slots__ = ("compared", "defaults", "factories", "options", "own", "positional", "puts", "required")
 
     def __init__(self, cls: type) -> None:
         options = tuple([Option(*one) for one in cls.__options__.values()])  # type: ignore[attr-defined]
         made = [one for one in options if one.init]
+        self.own: Final[tuple[str, ...]] = getattr(cls, "__own__", ())
         compared = [one.name for one in options if one.compare]
         self.options = options
         self.compared: Callable[[object], object] = attrgetter(*compared) if compared else type
         self.defaults: Final = {one.name: one.default for one in made}
         self.factories = [(one.name, one.default_factory) for one in made if one.default_factory is not MISSING]
         self.positional = tuple([one.name for one in made if not one.kw_only])
-        self.puts = [getattr(cls, one.name).__set__ for one in made]
+        self.puts = [getattr(cls, one.name).__set__ for one in made if not self.own or one.name in self.own]
         self.required = frozenset(
             [one.name for one in made if one.default is MISSING and one.default_factory is MISSING]
         )
@@ -95,21 +115,32 @@ def changed(value: object) -> dict[str, object]:
 # -- the methods that all values share -----------------------------------------------------------------------------
 
 
-def _init(self: Made, /, *args: object, **given: object) -> None:
-    plan: Plan = getattr(self, "__plan__")  # noqa: B009  # faster here: many classes share this line
-    if args:
-        if len(args) > len(plan.positional):
-            raise _wrong_call(self, plan, args, given)
-        for name, value in zip(plan.positional, args):  # noqa: B905  # fewer is fine
-            if name in given:
-                raise TypeError(f"{type(self).__name__}.__init__() got multiple values for argument {name!r}")
-            given[name] = value
+def _name(self: Made, plan: Plan, args: tuple[object, ...], given: dict[str, object]) -> None:
+    """Add the positional options to the named ones."""
+    if len(args) > len(plan.positional):
+        raise _wrong_call(self, plan, args, given)
+    for name, value in zip(plan.positional, args):  # noqa: B905  # fewer is fine
+        if name in given:
+            raise TypeError(f"{type(self).__name__}.__init__() got multiple values for argument {name!r}")
+        given[name] = value
+
+
+def _complete(self: Made, plan: Plan, args: tuple[object, ...], given: dict[str, object]) -> dict[str, object]:
+    """The values of all options, in their order."""
     values = plan.defaults | given
-    if len(values) != len(plan.puts) or (plan.required and not given.keys() >= plan.required):
+    if len(values) != len(plan.defaults) or (plan.required and not given.keys() >= plan.required):
         raise _wrong_call(self, plan, args, given)
     for name, factory in plan.factories:
         if name not in given:
             values[name] = factory()  # type: ignore[operator]
+    return values
+
+
+def _init(self: Made, /, *args: object, **given: object) -> None:
+    plan: Plan = getattr(self, "__plan__")  # noqa: B009  # faster here: many classes share this line
+    if args:
+        _name(self, plan, args, given)
+    values = _complete(self, plan, args, given)
     for put, value in zip(plan.puts, values.values()):  # noqa: B905  # as many as there are, see above
         put(self, value)
 
@@ -117,6 +148,98 @@ def _init(self: Made, /, *args: object, **given: object) -> None:
 def _init_checked(self: Made, /, *args: object, **given: object) -> None:
     _init(self, *args, **given)
     self.__post_init__()
+
+
+# -- options that are kept once --------------------------------------------------------------------------------------
+
+
+class Record:
+    """The options that objects made with the same ones share.
+
+    Attributes:
+        values: By name.
+        memo: What the class made of them once they were found good.
+    """
+
+    __slots__ = ("__weakref__", "memo", "values")
+
+    def __init__(self, values: dict[str, object]) -> None:
+        self.values = values
+        self.memo: object = None
+
+
+_made: Final[weakref.WeakValueDictionary[tuple[object, ...], object]] = weakref.WeakValueDictionary()
+_lasting: Final[dict[int, object]] = {}  # by identity: what holds nothing of the user's, and may be kept for the next
+_MOST_LASTING: Final = 256
+_BY_VALUE: Final = frozenset({int, float, str, bool, type(None)})
+
+
+def _same(cls: type, given: dict[str, object], own: tuple[str, ...]) -> tuple[object, ...]:
+    """What must be the same for these options to be the same: numbers and texts by type and value, all else by itself.
+
+    An identity counts only as long as its object lives: see who calls this.
+    """
+    parts: list[object] = [cls]
+    for name, value in given.items():
+        if name not in own:
+            kind = type(value)
+            if kind in _BY_VALUE and value != 0.0:
+                parts += (name, kind, value)
+            else:  # of zeros there are two that are equal
+                parts += (name, id(value) if kind is not float else repr(value))
+    return tuple(parts)
+
+
+def _keep(key: tuple[object, ...], made: object, given: dict[str, object]) -> None:
+    """Have it found under its key: as long as somebody holds it, or for long if nothing but plain values is in it."""
+    _made[key] = made
+    if all(type(value) in _BY_VALUE or id(value) in _lasting for value in given.values()):
+        if len(_lasting) >= _MOST_LASTING:
+            _lasting.clear()
+        _lasting[id(made)] = made
+
+
+def _init_apart(self: Made, /, *args: object, **given: object) -> None:
+    plan: Plan = getattr(self, "__plan__")  # noqa: B009  # as above
+    if args:
+        _name(self, plan, args, given)
+    key = _same(type(self), given, plan.own)
+    record = _made.get(key)
+    if record is None:
+        values = _complete(self, plan, args, given)
+        record = Record(values)  # which holds all that the key tells apart
+        _keep(key, record, {name: value for name, value in given.items() if name not in plan.own})
+    for name, put in zip(plan.own, plan.puts):  # noqa: B905  # made together
+        put(self, given[name] if name in given else plan.defaults[name])
+    object.__setattr__(self, "_record", record)
+    self.__post_init__()
+
+
+def _reduce(self: Made) -> tuple[object, ...]:
+    return _again, (type(self), changed(self))
+
+
+def _again(cls: type, given: dict[str, object]) -> object:
+    """What unpickling and copying a shared object call."""
+    return cls(**given)
+
+
+class _OneOfEach(type):
+    """Makes objects with the same options one object. A subclass that `dataclass` did not make is as it is written."""
+
+    def __call__(cls, /, *args: object, **given: object) -> object:
+        plan: Plan = cls.__plan__  # type: ignore[attr-defined]
+        named = {**dict(zip(plan.positional, args)), **given} if args else given  # noqa: B905  # fewer is fine
+        if "__one__" not in cls.__dict__ or len(named) != len(args) + len(given):  # the latter is a mistake
+            return super().__call__(*args, **given)
+        key = _same(cls, named, ())
+        found = _made.get(key)
+        if found is None:
+            found = super().__call__(*args, **given)
+            # An option that the object keeps in another form may be gone any time, and its identity with it.
+            if all(type(value) in _BY_VALUE or getattr(found, name) is value for name, value in named.items()):
+                _keep(key, found, named)
+        return found
 
 
 def _wrong_call(self: object, plan: Plan, args: tuple[object, ...], given: dict[str, object]) -> Exception:
@@ -203,7 +326,8 @@ def _standard(cls: type) -> type:
 
     fields = []
     for one in cls.__plan__.options:  # type: ignore[attr-defined]
-        options = {name: option for name, option in one._asdict().items() if option is not MISSING}
+        given = {name: getattr(one, name) for name in Option.__slots__}
+        options = {name: option for name, option in given.items() if option is not MISSING}
         if type(one.default).__hash__ is None:  # a mapping that nobody can write to
             shared = options.pop("default")
             options["default_factory"] = lambda kept=shared: kept
@@ -277,6 +401,7 @@ if not TYPE_CHECKING:
                     names.append(name)
             space.pop("__dict__", None)
             space.pop("__weakref__", None)
+            own = getattr(cls, "__own__", None)
             space.setdefault("__repr__", _repr)
             if frozen:
                 space.setdefault("__getstate__", _getstate)
@@ -285,6 +410,17 @@ if not TYPE_CHECKING:
             space["__slots__"] = names
             space["__options__"] = options
             space["__init__"] = _init_checked if hasattr(cls, "__post_init__") else _init
+            if own is None:
+                return type(cls)(cls.__name__, cls.__bases__, space)
+            space.setdefault("__reduce__", _reduce)
+            if not own:
+                space["__slots__"] = [*names, "__weakref__"]
+                space["__one__"] = True
+                return _OneOfEach(cls.__name__, cls.__bases__, space)
+            shared = [name for name in names if options[name][4] and name not in own]
+            space["__slots__"] = [*[name for name in names if name not in shared], "_record"]
+            space["__init__"] = _init_apart
+            space.update({name: property(lambda self, name=name: self._record.values[name]) for name in shared})
             return type(cls)(cls.__name__, cls.__bases__, space)
 
         return make

@@ -16,19 +16,15 @@ from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, Me
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from resilient_faces._core.context import RECORDER, Recorder, Report, attach, report
-from resilient_faces._core.deadline import under_deadline
-from resilient_faces._core.direct import GUARDED_CODES, close
-from resilient_faces._core.effects import Inner, Policy, Target, Value, handed, innermost
+from resilient_faces._core.direct import GUARDED_CODES
+from resilient_faces._core.effects import Policy, Target, Value
+from resilient_faces._core.layers import Joint, Traits, layers, traits_of
 from resilient_faces._core.options import Checks
-from resilient_faces._core.outcome import Gate, name_of
-from resilient_faces._core.repeating import Accounts, Answers, Repeats, Segment
+from resilient_faces._core.outcome import name_of
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import changed, dataclass
 from resilient_faces.errors import DecorationError, OptionError, ResilienceWarning, UnknownOptionError
 from resilient_faces.faults import Classification, classify
-
-if TYPE_CHECKING:
-    from typing import TypeGuard
 
 __all__ = [
     "RULES",
@@ -60,10 +56,12 @@ F = TypeVar("F")
 # -- what a guarded function looks like ----------------------------------------------------------------------------
 
 
-class _Takes(Protocol[S_contra, P, R_co]):
-    """What takes a first argument of this type; checkers find out by it whether a guarded function is bound."""
+if TYPE_CHECKING:
 
-    def __call__(self, first: S_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    class _Takes(Protocol[S_contra, P, R_co]):
+        """What takes a first argument of this type; checkers find out by it whether a guarded function is bound."""
+
+        def __call__(self, first: S_contra, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class Guarded(Protocol[P, R_co]):
@@ -124,48 +122,19 @@ class AsyncGuarded(Protocol[P, R_co]):
 # -- what policies may offer beside `flow` -------------------------------------------------------------------------
 
 
-class Joint(Protocol):
-    """A policy that stands around the call instead of deciding after it."""
+if TYPE_CHECKING:
 
-    def around(self, function: Target, asynchronous: bool) -> Target:
-        """The function with this policy around it."""
+    class Admission(Protocol):
+        """A policy that lets a block of code in or not, so that it works in a `with` statement."""
 
+        def enter(self) -> object:
+            """Let in, or raise; the answer goes to `leave`."""
 
-class Circuited(Protocol):
-    """A policy with a circuit for the direct path to read."""
+        async def aenter(self) -> object:
+            """As `enter`, waiting without blocking the event loop."""
 
-    timed: bool
-
-    def gate(self, function: Target) -> Gate:
-        """The one circuit, which takes this function's name if it has none yet."""
-
-    def keyed(self, function: Target) -> Keyed | None:
-        """How circuits are chosen for this function; None if there is one for all calls."""
-
-
-class Keyed(Protocol):
-    """Chooses the circuit of a call."""
-
-    def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object: ...
-
-    def live(self, key: object) -> Gate | None:
-        """The key's circuit, if it is there already."""
-
-    def gate_of(self, key: object, args: tuple[object, ...]) -> Gate:
-        """The key's circuit, made if need be."""
-
-
-class Admission(Protocol):
-    """A policy that lets a block of code in or not, so that it works in a `with` statement."""
-
-    def enter(self) -> object:
-        """Let in, or raise; the answer goes to `leave`."""
-
-    async def aenter(self) -> object:
-        """As `enter`, waiting without blocking the event loop."""
-
-    def leave(self, entry: object, error: BaseException | None) -> None:
-        """The block has ended."""
+        def leave(self, entry: object, error: BaseException | None) -> None:
+            """The block has ended."""
 
 
 # -- the decorator -------------------------------------------------------------------------------------------------
@@ -301,6 +270,18 @@ class _Bound:
         return self.guard.with_options(**options).decorate(self.target)
 
 
+class _WithOptions:
+    """The `with_options` of a guarded function: a bound method that takes less room."""
+
+    __slots__ = ("_bound",)
+
+    def __init__(self, bound: _Bound) -> None:
+        self._bound = bound
+
+    def __call__(self, **options: object) -> Value:
+        return self._bound.with_options(**options)
+
+
 def _reported_sync(
     target: Target, closure: Target, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[object, Report]:
@@ -364,10 +345,21 @@ class Guard(Decorator[T_co]):
 
     __slots__ = ("_outermost", "classification", "policies")
 
-    def __init__(self, policies: Sequence[Policy], classification: Classification | None = None) -> None:
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        classification: Classification | None = None,
+        traits: tuple[Traits, ...] | None = None,
+    ) -> None:
         self.policies = tuple(policies)
-        self.classification = _one_classification(self.policies, classification)
-        self._outermost = _plan(self)
+        known = tuple([traits_of(policy) for policy in self.policies]) if traits is None else traits
+        found = classification
+        for one in known:
+            if one.classifies or found is not None:
+                found = _one_classification(self.policies, classification)
+                break
+        self.classification = found
+        self._outermost = layers(self.policies, known, classify if found is None else found)
 
     def as_guard(self) -> Guard[T_co]:
         return self
@@ -397,17 +389,17 @@ class Guard(Decorator[T_co]):
                 (*self.policies, *bound.guard.policies), self.classification or bound.guard.classification
             )
             return whole.decorate(bound.target)
-        target = _checked_target(function)
-        closure = self.closure(target, is_async(target))
+        target, asynchronous = _checked_target(function)
+        closure = self.closure(target, asynchronous)
         remember = _Bound(target, self)
         if not isinstance(target, _WRAPPABLE):
             return _proxy_class()(target, closure, remember)
         if not isinstance(closure, FunctionType):
             raise DecorationError(f"{type(self.policies[0]).__name__}.around must return a function; got {closure!r}.")
-        _CODES.add(closure.__code__)
+        _CODES[id(closure.__code__)] = closure.__code__
         marks = closure.__dict__
         marks["call_with_report"] = remember
-        marks["with_options"] = remember.with_options
+        marks["with_options"] = _WithOptions(remember)
         return closure
 
     def closure(self, target: Target, asynchronous: bool) -> Target:
@@ -453,17 +445,16 @@ class Guard(Decorator[T_co]):
         return Guard, (self.policies, self.classification)
 
 
-_CODES: Final[set[CodeType]] = set(GUARDED_CODES)
-"""Code objects of the closures that carry our record. `functools.wraps` copies the record to foreign wrappers, so it
-counts only on a function that runs one of these."""
+_CODES: Final[dict[int, CodeType]] = {id(code): code for code in GUARDED_CODES}
+"""Code objects of the closures that carry our record, by identity, since hashing one looks at all that is in it.
+`functools.wraps` copies the record to foreign wrappers, so it counts only on a function that runs one of these."""
 
 
 def _bound(function: object) -> _Bound | None:
     """What a guarded function remembers; None for any other."""
-    if isinstance(function, FunctionType) and function.__code__ in _CODES:
-        found = function.__dict__.get("call_with_report")
-        if isinstance(found, _Bound):
-            return found
+    if isinstance(function, FunctionType):
+        found = function.__dict__.get("call_with_report") if id(function.__code__) in _CODES else None
+        return found if isinstance(found, _Bound) else None
     ask = getattr(type(function), "_resilient_faces_bound", None)
     return None if ask is None else ask(function)
 
@@ -497,7 +488,8 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def _checked_target(function: object) -> Target:
+def _checked_target(function: object) -> tuple[Target, bool]:
+    """The function, which can be guarded, and whether calling it gives a coroutine."""
     flags = _flags(function)
     if flags & (_GENERATOR | _ASYNC_GENERATOR):
         kind = "an async generator" if flags & _ASYNC_GENERATOR else "a generator"
@@ -507,7 +499,7 @@ def _checked_target(function: object) -> Target:
             "from the generator."
         )
     if flags:
-        return function  # type: ignore[return-value]
+        return function, bool(flags & _COROUTINE)  # type: ignore[return-value]
     if isinstance(function, property):
         raise DecorationError("a property cannot be guarded. Guard its getter: put @property above the guard.")
     if isinstance(function, type):
@@ -519,16 +511,16 @@ def _checked_target(function: object) -> Target:
         raise DecorationError("got a coroutine, which can be awaited only once. Guard the coroutine function itself.")
     if not callable(function):
         raise DecorationError(f"only what can be called can be guarded; got {type(function).__name__}.")
-    return function
+    return function, is_async(function)
 
 
 def _one_classification(policies: tuple[Policy, ...], given: Classification | None) -> Classification | None:
     """The classification of the whole guard: every policy must read the same one."""
-    found = [given] if given is not None else []
-    for policy in policies:
-        own = getattr(policy, "classify", None)
-        if own is not None and own not in found:
-            found.append(own)
+    own = [getattr(policy, "classify", None) for policy in policies]
+    found: list[Classification] = [given] if given is not None else []
+    for one in own:
+        if one is not None and one not in found:
+            found.append(one)
     if not found:
         return None
     if len(found) > 1:
@@ -537,212 +529,6 @@ def _one_classification(policies: tuple[Policy, ...], given: Classification | No
             f"got {len(found)} different ones. Join them with first_match(a, b) and give that to guard(classify=...)."
         )
     return found[0] if isinstance(found[0], Classification) else Classification(found[0])
-
-
-# -- layers --------------------------------------------------------------------------------------------------------
-
-
-class _Layer(Protocol):
-    """What goes around a function, and the layer within."""
-
-    within: _Layer | None
-
-    def around(self, target: Target, asynchronous: bool) -> Target: ...
-    def describe(self) -> str: ...
-
-
-class _JointLayer:
-    """A policy that stands around the call."""
-
-    __slots__ = ("policy", "within")
-
-    def __init__(self, policy: Joint, within: _Layer | None) -> None:
-        self.policy = policy
-        self.within = within
-
-    def around(self, target: Target, asynchronous: bool) -> Target:
-        inner = target if self.within is None else self.within.around(target, asynchronous)
-        return self.policy.around(inner, asynchronous)
-
-    def describe(self) -> str:
-        return f"around the call: {type(self.policy).__name__}"
-
-
-class _DeadlineLayer:
-    """The deadline that a retry with `max_elapsed` brings."""
-
-    __slots__ = ("seconds", "within")
-
-    def __init__(self, seconds: float, within: _Layer | None) -> None:
-        self.seconds = seconds
-        self.within = within
-
-    def around(self, target: Target, asynchronous: bool) -> Target:
-        inner = target if self.within is None else self.within.around(target, asynchronous)
-        return under_deadline(inner, self.seconds, asynchronous)
-
-    def describe(self) -> str:
-        return f"around the call: a deadline of {self.seconds:g} s"
-
-
-class _SegmentLayer(Segment):
-    """Policies that share a chain of flows and one circuit at most."""
-
-    __slots__ = ("policies", "within")
-
-    def __init__(
-        self, policies: tuple[Policy, ...], classification: Classification | None, within: _Layer | None
-    ) -> None:
-        self.policies = policies
-        self.within = within
-        answered, quiet, inside = False, True, False
-        looking: list[Callable[[object], bool]] = []
-        for policy in policies:
-            quiet = quiet and _quiet(policy)
-            inside = inside or _has_circuit(policy)
-            answered = answered or (not inside and _answers(policy))
-            if getattr(policy, "looks_at_results", False):
-                looking.append(policy.examine)  # type: ignore[attr-defined]
-        super().__init__(classification or classify, _examiner(looking), answered, quiet)
-        if quiet and not looking:
-            self._let_repeat()
-
-    def _let_repeat(self) -> None:
-        """Let the direct path repeat calls by itself if the policies end with a retry, or a retry and a breaker."""
-        last = self.policies[-1]
-        breaker = last if _accounts(last) else None
-        if breaker is None and _has_circuit(last):
-            return
-        at = len(self.policies) - (1 if breaker is None else 2)
-        retry = self.policies[at] if at >= 0 else None
-        if _repeats(retry):
-            outer = self.policies[:at]
-            answers = outer[0] if len(outer) == 1 and _answers_plainly(outer[0]) else None
-            self.repeat(retry, breaker, len(outer) > 0, answers)
-
-    def link(self) -> Inner:
-        chain: Inner = innermost
-        for policy in reversed(self.policies):
-            chain = functools.partial(policy.flow, chain)
-            if policy is self.repeats:  # type: ignore[comparison-overlap]  # a retry is both
-                chain = functools.partial(handed, chain)
-        return chain
-
-    def around(self, target: Target, asynchronous: bool) -> Target:
-        function = target if self.within is None else self.within.around(target, asynchronous)
-        for policy in self.policies:
-            if _has_circuit(policy):
-                keyed = policy.keyed(target)
-                if keyed is None:
-                    return close(function, self, policy.gate(target), policy.timed, asynchronous)
-                return _by_key(function, self, keyed, policy.timed, asynchronous)
-        return close(function, self, None, False, asynchronous)
-
-    def describe(self) -> str:
-        names = ", ".join(type(policy).__name__ for policy in self.policies)
-        loud = [type(policy).__name__ for policy in self.policies if not _quiet(policy)]
-        how = f"as a flow, because {', '.join(loud)} must know of every call" if loud else "on the direct path"
-        return f"{names}: {how}"
-
-
-def _examiner(looking: list[Callable[[object], bool]]) -> Callable[[object], bool] | None:
-    """True for a returned value that some policy takes for a fault; None if nobody looks."""
-    if not looking:
-        return None
-    return looking[0] if len(looking) == 1 else lambda value: any(look(value) for look in looking)
-
-
-def _by_key(function: Target, segment: Segment, keyed: Keyed, timed: bool, asynchronous: bool) -> Target:
-    """Chooses the circuit of each call and goes on with the closure for that circuit."""
-    variants: dict[object, tuple[Gate, Target]] = {}
-
-    def renew(key: object, args: tuple[object, ...]) -> Target:
-        for old in [old for old, (gate, _) in variants.items() if keyed.live(old) is not gate]:
-            variants.pop(old, None)
-        gate = keyed.gate_of(key, args)
-        variant = close(function, segment, gate, timed, asynchronous)
-        variants[key] = (gate, variant)
-        return variant
-
-    def variant_of(args: tuple[object, ...], kwargs: dict[str, object]) -> Target:
-        key = keyed.key_of(args, kwargs)
-        found = variants.get(key)
-        return found[1] if found is not None and keyed.live(key) is found[0] else renew(key, args)
-
-    if asynchronous:
-
-        @functools.wraps(function)
-        async def guarded_async(*args: object, **kwargs: object) -> object:
-            return await variant_of(args, kwargs)(*args, **kwargs)
-
-        return guarded_async
-
-    @functools.wraps(function)
-    def guarded(*args: object, **kwargs: object) -> object:
-        return variant_of(args, kwargs)(*args, **kwargs)
-
-    return guarded
-
-
-def _quiet(policy: object) -> bool:
-    """A policy that does not say so must know of every call."""
-    return bool(getattr(policy, "quiet", False))
-
-
-def _answers(policy: object) -> bool:
-    return bool(getattr(policy, "answers", False))
-
-
-def _repeats(policy: object) -> TypeGuard[Repeats]:
-    """A retry that the direct path can carry: nothing of the user's runs between attempts."""
-    return hasattr(policy, "weighed") and bool(getattr(policy, "steady", False))
-
-
-def _answers_plainly(policy: object) -> TypeGuard[Answers]:
-    """A policy whose answer is a value that is there already."""
-    return hasattr(policy, "answered") and bool(getattr(policy, "steady", False))
-
-
-def _accounts(policy: object) -> TypeGuard[Accounts]:
-    """A breaker that the direct path can count for: it needs no clock, no store and no look at results."""
-    return hasattr(policy, "account") and bool(getattr(policy, "steady", False))
-
-
-def _is_joint(policy: object) -> TypeGuard[Joint]:
-    # By one look-up: `isinstance` with a protocol costs 20 us, more than all the rest of decorating.
-    return hasattr(policy, "around")
-
-
-def _has_circuit(policy: object) -> TypeGuard[Circuited]:
-    return hasattr(policy, "gate")
-
-
-def _plan(owner: Guard[object]) -> _Layer | None:
-    """The layers of a guard; the answer is the outermost one."""
-    layer: _Layer | None = None
-    run: list[Policy] = []  # innermost first
-
-    def cut() -> None:
-        nonlocal layer
-        if run:
-            whole = len(run) == len(owner.policies)
-            layer = _SegmentLayer(owner.policies if whole else tuple(reversed(run)), owner.classification, layer)
-            run.clear()
-
-    for policy in reversed(owner.policies):
-        if _is_joint(policy):
-            cut()
-            layer = _JointLayer(policy, layer)
-            continue
-        if _has_circuit(policy) and any(_has_circuit(one) for one in run):
-            cut()
-        run.append(policy)
-        limit = getattr(policy, "time_limit", None)
-        if limit is not None:
-            cut()
-            layer = _DeadlineLayer(limit, layer)
-    cut()
-    return layer
 
 
 # -- callable objects ----------------------------------------------------------------------------------------------
@@ -789,7 +575,7 @@ def _guarded_again(guarding: Guard[object], target: Target) -> Value:
 
 
 def _certainly(policies: Sequence[Policy]) -> bool:
-    """Their roles say it all."""
+    """Their traits say it all."""
     return True
 
 
@@ -800,38 +586,28 @@ class OrderRule:
     Attributes:
         id: Stable, for silencing and for dashboards.
         says: What happens in this order, and what to do.
-        possible: Whether policies with these roles, outermost first, can break it; asked once for each row of roles.
+        possible: Whether policies with these traits, outermost first, can break it; asked once for each row of them.
         broken: Whether these policies, which can, do.
     """
 
     id: str
     says: str
-    possible: Callable[[Sequence[str]], bool]
+    possible: Callable[[Sequence[Traits]], bool]
     broken: Callable[[Sequence[Policy]], bool] = _certainly
 
 
-def _roles(policies: Sequence[Policy]) -> list[str]:
-    return [getattr(policy, "role", "") for policy in policies]
+def _inside(outer: str, traits: Sequence[Traits]) -> Sequence[Traits]:
+    """What is inside the first policy of this role."""
+    at = next((at for at, one in enumerate(traits) if one.role == outer), len(traits))
+    return traits[at + 1 :]
 
 
-def _before(outer: str, inner: str) -> Callable[[Sequence[str]], bool]:
-    def possible(roles: Sequence[str]) -> bool:
-        return outer in roles and inner in roles[roles.index(outer) + 1 :]
-
-    return possible
+def _before(outer: str, inner: str) -> Callable[[Sequence[Traits]], bool]:
+    return lambda traits: any(one.role == inner for one in _inside(outer, traits))
 
 
-def _together(*wanted: str) -> Callable[[Sequence[str]], bool]:
-    return lambda roles: set(wanted) <= set(roles)
-
-
-def _something_inside_retry(roles: Sequence[str]) -> bool:
-    return "retry" in roles and roles.index("retry") + 1 < len(roles)
-
-
-def _answering_inside_retry(policies: Sequence[Policy]) -> bool:
-    roles = _roles(policies)
-    return "retry" in roles and any(_answers(policy) for policy in policies[roles.index("retry") + 1 :])
+def _retries_in_time(traits: Sequence[Traits]) -> bool:
+    return {"retry", "timeout"} <= {one.role for one in traits}
 
 
 def _attempts_outlast_deadline(policies: Sequence[Policy]) -> bool:
@@ -852,13 +628,6 @@ def _attempts_outlast_deadline(policies: Sequence[Policy]) -> bool:
     return False
 
 
-def _wildcard(policies: Sequence[Policy]) -> bool:
-    return any(
-        getattr(policy, "role", "") == "retry" and getattr(policy, "on", None) in (Exception, BaseException)
-        for policy in policies
-    )
-
-
 RULES: Final = (
     OrderRule(
         "RF001",
@@ -870,22 +639,20 @@ RULES: Final = (
         "RF002",
         "a fallback inside a retry answers before the retry sees the error, so nothing is ever retried; "
         "name the fallback first.",
-        _something_inside_retry,
-        _answering_inside_retry,
+        lambda traits: any(one.answers for one in _inside("retry", traits)),
     ),
     OrderRule(
         "RF003",
         "attempts x timeout is longer than the deadline around them, so the last attempts never get their time; "
         "make fewer attempts, shorter timeouts or a longer deadline.",
-        _together("retry", "timeout"),
+        _retries_in_time,
         _attempts_outlast_deadline,
     ),
     OrderRule(
         "RF004",
         "a retry on every Exception repeats answers of the business, such as a declined card or a missing row; "
         "leave `on` out, or name what may pass.",
-        _together("retry"),
-        _wildcard,
+        lambda traits: any(one.everything for one in traits),
     ),
     OrderRule(
         "RF005",
@@ -907,16 +674,24 @@ RULES: Final = (
 """The questionable orders, as data: `guard` warns of them, and `docs/reference/rules.md` is made from them."""
 
 
-@functools.lru_cache(maxsize=256)
-def _worth_a_look(roles: tuple[str, ...]) -> tuple[OrderRule, ...]:
-    """The rules that policies with these roles might break."""
-    return tuple(rule for rule in RULES if rule.possible(roles))
+_suspects: Final[dict[tuple[Traits, ...], tuple[OrderRule, ...]]] = {}
+_MOST_SUSPECTS: Final = 256
+
+
+def _worth_a_look(traits: tuple[Traits, ...]) -> tuple[OrderRule, ...]:
+    """The rules that policies with these traits might break."""
+    found = _suspects.get(traits)
+    if found is None:
+        if len(_suspects) >= _MOST_SUSPECTS:
+            _suspects.clear()
+        found = _suspects[traits] = tuple([rule for rule in RULES if rule.possible(traits)])
+    return found
 
 
 def broken_rules(policies: Sequence[Policy]) -> list[OrderRule]:
     """The rules that this order of policies breaks."""
-    suspects = _worth_a_look(tuple([getattr(policy, "role", "") for policy in policies]))
-    return [rule for rule in suspects if rule.broken(policies)] if suspects else []
+    traits = tuple([traits_of(policy) for policy in policies])
+    return [rule for rule in _worth_a_look(traits) if rule.broken(policies)]
 
 
 def _described(policy: Policy) -> str:
@@ -997,23 +772,38 @@ def guard(
         ResilienceWarning: The order is questionable; the message starts with the rule's id.
     """
     flat: list[Policy] = []
+    good = True
+    for policy in policies:
+        if isinstance(policy, Guard):
+            flat.extend(policy.policies)
+        else:
+            flat.append(policy)  # type: ignore[arg-type]
+            good = good and not isinstance(policy, type)
+    traits = tuple([traits_of(policy) for policy in flat])
+    for one in traits:
+        good = good and (one.decides or one.joint)
+    if not good or not flat or accept:
+        _check_guard(policies, accept)
+    suspects = _worth_a_look(traits)
+    if suspects:
+        for rule in suspects:
+            if rule.id not in accept and rule.broken(flat):
+                warnings.warn(f"{rule.id} {rule.says}", ResilienceWarning, stacklevel=2)
+    return Guard(flat, classify, traits)
+
+
+def _check_guard(policies: Sequence[object], accept: Sequence[str]) -> None:
+    """Say what is wrong with what `guard` was given."""
     checks = Checks("guard")
     if not policies:
         checks.that(False, "policies", "at least one policy", (), "For example guard(retry(), circuit_breaker('db')).")
-    for number, policy in enumerate(policies, 1):
-        if isinstance(policy, Guard):
-            flat.extend(policy.policies)
-        elif isinstance(policy, type) or not (hasattr(policy, "flow") or hasattr(policy, "around")):
+    for number, policy in enumerate(policies):
+        if isinstance(policy, type) or not (
+            hasattr(policy, "flow") or hasattr(policy, "around") or isinstance(policy, Guard)
+        ):
             cure = "Mind the brackets." if isinstance(policy, type) or callable(policy) else ""
-            checks.that(False, f"policies[{number - 1}]", "a policy", policy, cure)
-        else:
-            flat.append(policy)  # type: ignore[arg-type]
-    if accept:
-        known = {rule.id for rule in RULES}
-        for one in accept:
-            checks.that(one in known, "accept", f"ids of rules ({', '.join(sorted(known))})", one)
+            checks.that(False, f"policies[{number}]", "a policy", policy, cure)
+    known = {rule.id for rule in RULES}
+    for one in accept:
+        checks.that(one in known, "accept", f"ids of rules ({', '.join(sorted(known))})", one)
     checks.done()
-    for rule in broken_rules(flat):
-        if rule.id not in accept:
-            warnings.warn(f"{rule.id} {rule.says}", ResilienceWarning, stacklevel=2)
-    return Guard(flat, classify)

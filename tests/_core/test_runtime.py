@@ -166,7 +166,7 @@ class TestFork:
 
     def test_a_lock_that_was_held_is_renewed(self, tmp_path: Path) -> None:
         """A fork in the middle of another thread's bookkeeping must not freeze the child."""
-        before = "b = Breaker('db', trips=consecutive(1)); b.circuit._lock.acquire()"
+        before = "b = Breaker('db', trips=consecutive(1)); b.circuit._new_lock().acquire()"
         assert forked(tmp_path, "b.circuit.snapshot().state.value", before) == ["closed"] * 3
 
     def test_workers_are_started_afresh(self, tmp_path: Path) -> None:
@@ -344,19 +344,46 @@ def test_cancellation_from_outside_is_not_a_deadline(resilience: None) -> None:
     asyncio.run(main())
 
 
-def test_a_deadline_bounds_every_attempt_s_timeout(clock: ManualRuntime) -> None:
+@pytest.mark.parametrize(("own", "limits"), [(60.0, [5.0, 3.0, 1.0]), (2.0, [2.0, 2.0, 1.0])])
+def test_a_deadline_bounds_every_attempt_s_timeout(
+    own: float, limits: list[float], clock: ManualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is left of the deadline is the limit when that is less; the error says which one passed."""
+    given: list[float | None] = []
     left: list[float | None] = []
+    carry_out = workers.run
 
-    @guard(deadline(5.0), retry(attempts=9, backoff=1.0, jitter=none(), on=Again), timeout(60.0), accept=["RF003"])
-    def work() -> None:
-        left.append(remaining())
+    def run(work: Any, limit: float | None, abandoned: Any = None) -> Any:
+        given.append(limit)
+        carry_out(work, 10.0)
         clock.advance(1.0)
+        if len(given) == len(limits):
+            raise workers.LimitPassed
         raise Again
 
-    with pytest.raises(Again):
+    monkeypatch.setattr(workers, "run", run)
+
+    @guard(deadline(5.0), retry(attempts=9, backoff=1.0, jitter=none(), on=Again), timeout(own), accept=["RF003"])
+    def work() -> None:
+        left.append(remaining())
+
+    with pytest.raises(DeadlineExceededError):
         work()
+    assert given == limits
     assert left == [5.0, 3.0, 1.0]
+
+
+def test_the_timeout_that_passes_before_the_deadline_says_so(
+    clock: ManualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the attempt's own limit then, and the error names its seconds."""
+
+    def run(work: Any, limit: float | None, abandoned: Any = None) -> Any:
+        raise workers.LimitPassed
+
+    monkeypatch.setattr(workers, "run", run)
+    with pytest.raises(CallTimeoutError, match="2"):
+        guard(deadline(5.0), timeout(2.0))(lambda: None)()
 
 
 # -- workers -------------------------------------------------------------------------------------------------------
@@ -432,6 +459,27 @@ def test_workers_for_async_callers(backend: str) -> None:
         with pytest.raises(workers.LimitPassed):
             await workers.run_async(lambda: release.wait(5.0), 0.01)
         release.set()
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_work_apart_waits_for_no_other_work(backend: str) -> None:
+    """When every thread that the loop lends is stuck, what is done apart is done all the same."""
+
+    async def main() -> None:
+        release = threading.Event()
+        async with anyio.create_task_group() as group:
+            lent = anyio.to_thread.current_default_thread_limiter()
+            for _ in range(int(lent.total_tokens)):
+                group.start_soon(workers.run_async, lambda: release.wait(10.0), None)
+            while lent.available_tokens:
+                await anyio.lowlevel.checkpoint()
+            try:
+                with anyio.fail_after(5.0):
+                    assert await workers.run_async(lambda: 5, None, apart=True) == 5
+            finally:
+                release.set()
 
     anyio.run(main, backend=backend)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,17 @@ def test_two_persons_about_as_near_are_nobody() -> None:
     assert (close.identity, close.reason) == (None, "too_close")
     assert gallery.remove("b") == 1
     assert gallery.match([0.95, 0, 0.22]).identity == "a"
+
+
+def test_a_cosine_is_one_at_most() -> None:
+    """Whatever its last bit: whoever takes the angle of it gets one."""
+    rows = vectors(500, length=4)
+    cosines = []
+    for row in rows:
+        gallery = Gallery("cards", length=4)
+        gallery.add("a", row)
+        cosines += [gallery.match(row * 7.3).cosine, gallery.match(row * -7.3).cosine]
+    assert all(math.isfinite(math.acos(one)) for one in cosines)
 
 
 def test_many_faces_are_matched_by_the_same_state() -> None:
@@ -177,6 +189,13 @@ WRONG: dict[str, tuple[list[str], Any, str]] = {
     "flat": (["a"], np.ones(LENGTH), "shape"),
     "nan": (["a"], np.full((1, LENGTH), np.nan), "finite"),
     "infinite": (["a"], np.full((1, LENGTH), np.inf), "finite"),
+    "too large": (["a"], np.full((1, LENGTH), 1e300), "finite"),
+    "words": (["a"], [["GEHEIM"] * LENGTH], "array of real numbers; got something else"),
+    "digits": (["a"], [["1"] * LENGTH], "array of real numbers"),
+    "complex": (["a"], np.full((1, LENGTH), 1j), "array of real numbers"),
+    "objects": (["a"], [[object()] * LENGTH], "array of real numbers"),
+    "yes and no": (["a"], np.ones((1, LENGTH), bool), "array of real numbers"),
+    "ragged": (["a"], [[1.0], [1.0, 2.0]], "array of real numbers"),
     "zero": (["a", "b"], np.zeros((2, LENGTH)), "length from 1e-06"),
     "fewer names": (["a"], np.ones((2, LENGTH)), "identities must be as many as embeddings \\(2\\); got 1"),
     "no name": ([""], np.ones((1, LENGTH)), "texts that are not empty"),
@@ -189,12 +208,18 @@ def test_what_cannot_be_enrolled_changes_nothing(wrong: str) -> None:
     """All rows or none."""
     identities, embeddings, said = WRONG[wrong]
     gallery, _ = filled(5)
-    with pytest.raises(OptionError, match=said):
-        gallery.add_all(identities, embeddings)
-    assert (len(gallery), gallery.embeddings, "a" in gallery) == (5, 5, False)
-    if wrong in ("shape", "nan", "zero"):
-        with pytest.raises(OptionError):
-            gallery.match(embeddings[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy's own words are no answer
+        with pytest.raises(OptionError, match=said) as caught:
+            gallery.add_all(identities, embeddings)
+        assert (len(gallery), gallery.embeddings, "a" in gallery) == (5, 5, False)
+        assert "GEHEIM" not in str(caught.value)
+        if "name" not in wrong and wrong != "no text":
+            for ask in (gallery.match, gallery.nearest, lambda one: gallery.add("a", one)):
+                with pytest.raises(OptionError) as caught:
+                    ask(embeddings if wrong == "ragged" else embeddings[0])
+                assert "GEHEIM" not in str(caught.value)
+                assert caught.value.__cause__ is None
 
 
 def test_readers_see_each_change_whole() -> None:
@@ -341,7 +366,7 @@ def _with_header(good: bytes, **changes: object) -> bytes:
     magic, rest = good[: len(module._MAGIC)], good[len(module._MAGIC) :]
     (long,) = struct.unpack("<Q", rest[:8])
     header = {**json.loads(rest[8 : 8 + long]), **changes}
-    text = json.dumps(header).encode()
+    text = json.dumps(header).replace('"["', "[" * 100_000).encode()  # nested deeper than Python reads
     data = magic + struct.pack("<Q", len(text)) + text + rest[8 + long : -32]
     return data + hashlib.sha256(data).digest()
 
@@ -352,6 +377,11 @@ HEADERS: dict[str, tuple[dict[str, object], str, str]] = {
     "rows": ({"embeddings": 49}, "damaged", "another length than its header says"),
     "length": ({"length": 0}, "damaged", "header cannot be read"),
     "names": ({"identities": ["a"]}, "damaged", "embeddings of nobody"),
+    "ghosts": ({"identities": [str(number) for number in range(51)]}, "damaged", "persons without an embedding"),
+    "one text": ({"identities": "".join(map(chr, range(97, 147)))}, "damaged", "header cannot be read"),
+    "no name": ({"identities": ["", *map(str, range(49))]}, "damaged", "header cannot be read"),
+    "older": ({"schema": 0}, "damaged", "header cannot be read"),
+    "deep": ({"more": "["}, "damaged", "header cannot be read"),
     "twice": ({"identities": ["a"] * 50}, "damaged", "header cannot be read"),
     "schema": ({"schema": None}, "damaged", "header cannot be read"),
 }

@@ -18,6 +18,7 @@ import PIL.Image
 
 from resilient_faces.adapters.insightface import (
     FaceNotDetectedError,
+    FrameRecogniser,
     InsightFaceEngine,
     LowQualityError,
     MissingLibraryError,
@@ -167,6 +168,26 @@ def _no_recogniser(pack: Path) -> None:
     (pack / card_pack.RECOGNISER).unlink()
 
 
+def _no_landmarks(pack: Path) -> None:
+    import onnx
+
+    model = onnx.load(pack / card_pack.DETECTOR)
+    del model.graph.output[6:]
+    onnx.save(model, pack / card_pack.DETECTOR)
+
+
+def _does_not_run(pack: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(pack / card_pack.RECOGNISER)
+    last = model.graph.output[0].name
+    model.graph.initializer.append(helper.make_tensor("beyond", onnx.TensorProto.INT64, [512], [9999] * 512))
+    model.graph.node.append(helper.make_node("Gather", [last, "beyond"], ["picked"], axis=1))
+    model.graph.output[0].name = "picked"
+    onnx.save(model, pack / card_pack.RECOGNISER)
+
+
 def _no_detector(pack: Path) -> None:
     (pack / card_pack.DETECTOR).unlink()
 
@@ -178,8 +199,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "empty file": (_file_is_empty, "damaged", "w_cards.onnx is empty"),
     "cut": (_cut, "damaged", "cannot be loaded"),
     "garbage": (_garbage, "damaged", "cannot be loaded"),
+    "does not run": (_does_not_run, "damaged", "loads and does not run"),
     "no recogniser": (_no_recogniser, "incomplete", "has no recogniser"),
     "no detector": (_no_detector, "incomplete", "has no detector"),
+    "no landmarks": (_no_landmarks, "incomplete", "has no detector that gives landmarks"),
 }
 
 
@@ -219,10 +242,13 @@ def test_an_unusable_pack_is_a_clear_error(
     assert isinstance(load_or_degrade(copy), InsightFaceEngine)
 
 
-def test_a_name_is_no_pack() -> None:
-    """`buffalo_l` is what InsightFace would download: here it is a directory that is not there."""
+@pytest.mark.parametrize("name", ["buffalo_l", "~nobody-of-this-name/pack", "x" * 5000, "a\0b"])
+def test_a_name_is_no_pack(name: str, resilience: None) -> None:
+    """`buffalo_l` is what InsightFace would download: here it is a directory that is not there. So is what can be no
+    path at all, as `~` is where there is no home."""
     with pytest.raises(PackError, match="nothing is downloaded"):
-        InsightFaceEngine("buffalo_l")
+        InsightFaceEngine(name)
+    assert FrameRecogniser(name).health().reason == "insightface.pack_missing"
 
 
 @pytest.mark.parametrize(
@@ -308,19 +334,43 @@ def test_a_named_pack_chooses_the_engine(pack: Path) -> None:
             choose(engine, pack=given)
 
 
-def test_a_missing_library_of_the_system_names_the_cure(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slim images lack libGL; OpenCV's own error says only that a file is missing."""
+class Unloadable:
+    """Makes the import of cv2 fail with these words."""
 
-    class NoLibrary:
-        @staticmethod
-        def find_spec(name: str, *_: object) -> None:
-            if name == "cv2":
-                raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+    def __init__(self, said: str) -> None:
+        self.said = said
 
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "cv2":
+            raise ImportError(self.said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "libGL.so.1: cannot open shared object file: No such file or directory",
+        "Error loading shared library libGL.so.1: No such file or directory (needed by /x/cv2/cv2.abi3.so)",
+    ],
+)
+def test_a_missing_library_of_the_system_names_the_cure(said: str, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slim images lack libGL; OpenCV's own error, glibc's words or musl's, says only that a file is missing."""
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [NoLibrary, *sys.meta_path])
-    with pytest.raises(MissingLibraryError, match=r"libGL.so.1 is not on this system.*apt-get install libgl1 libglib2"):
+    monkeypatch.setattr(sys, "meta_path", [Unloadable(said), *sys.meta_path])
+    with pytest.raises(MissingLibraryError, match=r"^libGL\.so\.1 is not on this system, and opencv-python") as caught:
         InsightFaceEngine(pack)
+    for command in (MissingLibraryError.HEADLESS, MissingLibraryError.LIBRARIES):
+        assert f"`{command}`" in str(caught.value)
+
+
+def test_a_broken_opencv_is_no_missing_library(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system lacks nothing, so to install something there is no cure."""
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    broken = Unloadable("/x/cv2/libopenblas.so.0: undefined symbol: other")
+    monkeypatch.setattr(sys, "meta_path", [broken, *sys.meta_path])
+    with pytest.raises(MissingExtraError) as caught:
+        InsightFaceEngine(pack)
+    assert type(caught.value) is MissingExtraError
+    assert "undefined symbol" in str(caught.value.__cause__)
 
 
 def test_without_the_extra_it_is_named(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

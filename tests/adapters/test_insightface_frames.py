@@ -131,6 +131,26 @@ def test_frames_need_not_be_contiguous(pack: Path) -> None:
     assert len([one for one in recogniser.recognise(part, gallery).found if one.match]) == 1
 
 
+@pytest.mark.parametrize("kind", ["file", "device"])
+def test_frames_of_a_file_and_of_a_device(kind: str, pack: Path, tmp_path: Path) -> None:
+    """A recording and a device give frames through the same class as a stream: the person in them is known."""
+    pytest.importorskip("av", reason="the extra `rtsp` is not installed")
+    from resilient_faces.adapters.rtsp import Camera
+    from resilient_faces.testing.rtsp_server import encode
+
+    clip = encode([frame(*TWO)] * 10, rate=10.0)
+    file = tmp_path / "clip.h264"
+    file.write_bytes(b"".join(b"\0\0\0\1" + unit for units in clip.frames for unit in units))
+    recogniser = FrameRecogniser(pack)
+    gallery = enrolled(recogniser)
+    camera = Camera(file) if kind == "file" else Camera(f"movie={file},realtime", format="lavfi")
+    with camera:
+        shown = [recogniser.recognise(camera.take(10.0).image, gallery) for _ in range(3)]
+    for sightings in shown:
+        assert sightings.reason == ""
+        assert sorted(str(one.match.identity) for one in sightings.found) == ["None", "person-1"]
+
+
 INVALID: dict[str, Any] = {
     "none": None,
     "empty": np.zeros((0, 0, 3), np.uint8),

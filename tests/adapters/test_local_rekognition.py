@@ -256,6 +256,7 @@ def test_above_the_quota_the_service_throttles(engine: ByShade, serving: Any) ->
         _index(service)
     assert engine.searches == 1
     assert (caught.value.code, caught.value.status) == ("ProvisionedThroughputExceededException", 400)
+    service.close()
 
 
 def _index(service: RekognitionService) -> None:
@@ -554,6 +555,7 @@ def test_without_an_object_store_objects_are_refused(engine: ByShade, serving: A
     with pytest.raises(ServiceError) as caught:
         service.call("DetectFaces", {"Image": {"S3Object": {"Bucket": "photos", "Name": "whole"}}}, "r")
     assert caught.value.code == "InvalidS3ObjectException"
+    service.close()
 
 
 # -- protocol -----------------------------------------------------------------------------------------------------
@@ -712,3 +714,4 @@ def test_threads_at_work_on_one_collection(engine: ByShade, serving: Any) -> Non
     found = {one["Face"]["FaceId"] for one in service.call("SearchFacesByImage", asked, "r")["FaceMatches"]}
     assert listed == found == kept
     assert len(kept) == 8 * (12 - 4)
+    service.close()

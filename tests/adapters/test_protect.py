@@ -200,7 +200,7 @@ def test_attempts_of_the_sdk_are_told_as_attempts(
     foreign: Any, script: Any, failed: Any, clock: ManualRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event for each, with the attempt of the policy as its parent; and the chain of attempts multiplies them."""
-    from resilient_faces._core.context import ATTEMPTS, amplification
+    from resilient_faces._core.context import amplification, underway
 
     monkeypatch.setattr("time.sleep", lambda _: None)
     told: list[Any] = []
@@ -209,13 +209,13 @@ def test_attempts_of_the_sdk_are_told_as_attempts(
     client = foreign(retries={"total_max_attempts": 2, "mode": "standard"})
     with pytest.warns(ResilienceWarning):
         protect(client, retry(attempts=2, backoff=0.0))
-    client.meta.events.register("before-send.rekognition", lambda **_: chain.append(amplification(ATTEMPTS.get())))
+    client.meta.events.register("before-send.rekognition", lambda **_: chain.append(amplification(underway())))
     script(client, failed("InternalServerError", 500))
     with pytest.raises(Exception, match="InternalServerError"):
         client.list_faces(CollectionId="c")
     assert [(one.attempt, one.parent) for one in told if one.policy == "sdk"] == [(2, 1), (2, 2)]
     assert chain == [1, 2, 2, 4]
-    assert ATTEMPTS.get() is None
+    assert underway() is None
 
 
 def test_damaged_answers_raise(foreign: Any, script: Any, clock: Any) -> None:

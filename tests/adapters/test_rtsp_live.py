@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,9 @@ from resilient_faces.faults import first_match
 from resilient_faces.retry import fixed, none
 
 av: Any = pytest.importorskip("av", reason="the extra `rtsp` is not installed: pip install 'resilient-faces[rtsp]'")
-pytest.importorskip("numpy", reason="numpy is not installed: pip install 'resilient-faces[rtsp]'")
+numpy: Any = pytest.importorskip("numpy", reason="numpy is not installed: pip install 'resilient-faces[rtsp]'")
 
+from resilient_faces.adapters.rtsp.capture import _Picture as Pictured  # noqa: E402
 from resilient_faces.testing.rtsp_server import (  # noqa: E402  # once it is known that PyAV is there
     BlackHole,
     Clip,
@@ -53,6 +57,12 @@ QUICK = Reconnect(
 @pytest.fixture(scope="module")
 def clip() -> Clip:
     return encode(moving_blocks(20), rate=RATE)
+
+
+@pytest.fixture(scope="module")
+def long_clip() -> Clip:
+    """4 s without a repetition: frames of it tell how old they are, up to that."""
+    return encode(moving_blocks(160), rate=RATE)
 
 
 @pytest.fixture
@@ -114,6 +124,91 @@ def test_a_short_stall_costs_no_connection(camera: Camera, served: ServedCamera)
     assert camera.health().failures == {}
 
 
+class Network:
+    """A way to a server on which everything can be held up, and comes through afterwards."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.open = threading.Event()
+        self.open.set()
+        self._sockets: list[socket.socket] = [self._listener]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += (near, far)
+                for one, other in ((near, far), (far, near)):
+                    self._threads.append(threading.Thread(target=self._carry, args=(one, other), daemon=True))
+                    self._threads[-1].start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65_536):
+                self.open.wait()
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def __enter__(self) -> Network:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open.set()
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(5.0)
+
+
+def test_what_was_held_up_on_the_way_is_not_shown(server: RtspServer, long_clip: Clip) -> None:
+    """After a stall of the network all that was sent meanwhile comes at once; the first frame shown is of now."""
+    limits = Limits(open=2.0, first_frame=2.0, stall=0.5, lost=20.0, tick=0.15)
+    served = server.add("/long", long_clip)
+    with Network(server.port) as network:
+        place = server.url("/long").replace(f":{server.port}/", f":{network.port}/")
+        with Camera(place, name="door", limits=limits, reconnect=QUICK) as camera:
+            for _ in range(10):
+                camera.take(5.0)
+            network.open.clear()
+            until(lambda: camera.state is State.stalled)
+            time.sleep(1.0)
+            network.open.set()
+            frame = camera.take(5.0)
+            assert frame.connection == 1
+            assert time.monotonic() - served.sent[read_stamp(frame.image)] < 0.9  # and 1.5 s are what was held up
+            assert frame.skipped > 20
+
+
+def test_a_picture_that_does_not_change_is_told(server: RtspServer, served: ServedCamera) -> None:
+    """Packets go on, the encoder hangs: seen in decoded video too."""
+    limits = Limits(open=0.8, first_frame=0.8, stall=0.5, lost=1.0, tick=0.15, unchanged=0.5)
+    with Camera(server.url("/door"), name="door", limits=limits, reconnect=QUICK) as camera:
+        camera.take(5.0)
+        served.fault = Fault.still
+        until(lambda: camera.health().unchanged > 0.5)
+        assert camera.state is State.live
+        served.fault = Fault.none
+        until(lambda: camera.health().unchanged == 0.0)
+
+
+def test_a_camera_that_hangs_up_again_and_again_dies(server: RtspServer, served: ServedCamera) -> None:
+    """One that gives a second of video each time is no camera that works: its tries are used up."""
+    served.fault = Fault.brief
+    plan = Reconnect(tries=1, backoff=fixed(0.1), slow=None)
+    with (
+        Camera(server.url("/door"), limits=LIMITS, reconnect=plan) as camera,
+        pytest.raises(CameraDeadError, match="disconnected"),
+    ):
+        list(iter(camera))
+
+
 def test_a_lost_connection_is_noticed_at_once(camera: Camera, server: RtspServer) -> None:
     """PyAV calls it the end of the stream and raises nothing."""
     camera.take(5.0)
@@ -156,6 +251,16 @@ def test_a_server_that_comes_back_revives_the_camera(camera: Camera, server: Rts
     server.start()
     assert camera.take(5.0).age < 0.5
     assert not camera.health().dead
+
+
+def test_an_open_connection_is_no_picture(server: RtspServer, served: ServedCamera) -> None:
+    """Until the first frame there is none, however well the handshake went, and whatever comes that is no video."""
+    served.fault = Fault.reports_only
+    with Camera(server.url("/door"), name="door", limits=LIMITS, reconnect=QUICK) as camera:
+        until(lambda: served.clients > 0)
+        assert camera.state is State.opening
+        until(failed(camera, "silent"))
+        assert (camera.health().connections, camera.health().age) == (0, None)
 
 
 # -- cameras that cannot be opened ---------------------------------------------------------------------------------
@@ -265,15 +370,16 @@ def test_a_password_gets_nowhere(server: RtspServer, clip: Clip, caplog: pytest.
 # -- frames --------------------------------------------------------------------------------------------------------
 
 
-def test_a_slow_taker_sees_the_present(camera: Camera, served: ServedCamera) -> None:
+def test_a_slow_taker_sees_the_present(server: RtspServer, long_clip: Clip) -> None:
     """However long it works on each frame, the next one is new."""
-    ages = []
-    for _ in range(5):
-        frame = camera.take(5.0)
-        ages.append(time.monotonic() - served.sent[read_stamp(frame.image)])
-        time.sleep(0.3)
-    assert max(ages[1:]) < 0.35, ages
-    assert camera.take(5.0).skipped >= 3
+    served, ages = server.add("/long", long_clip), []
+    with Camera(server.url("/long"), limits=LIMITS, reconnect=QUICK) as camera:
+        for _ in range(5):
+            frame = camera.take(5.0)
+            ages.append(time.monotonic() - served.sent[read_stamp(frame.image)])
+            time.sleep(0.4)
+        assert max(ages[1:]) < 0.8, ages  # handed out in order, the last would be 1.5 s old
+        assert camera.take(5.0).skipped >= 3
 
 
 def test_a_picture_is_bgr(camera: Camera) -> None:
@@ -347,6 +453,99 @@ def test_a_file_that_is_not_there(resilience: None, tmp_path: Path) -> None:
     """Is not found, and not waited for."""
     with Camera(tmp_path / "none.mp4") as camera, pytest.raises(CameraDeadError, match="not_found"):
         camera.take(5.0)
+
+
+def test_a_device_gives_the_newest_frame(resilience: None) -> None:
+    """The same class reads devices; here FFmpeg's own, which makes pictures. Slow work on one misses others."""
+    with Camera("testsrc=size=160x120:rate=50,realtime", format="lavfi", limits=LIMITS) as camera:
+        assert camera.take(5.0).image.shape == (120, 160, 3)
+        time.sleep(0.3)
+        camera.take(5.0)
+        frame = camera.take(5.0)
+        assert camera.health().skipped > 5
+        assert frame.age < 0.3
+        assert (camera.state, camera.health().transport) == (State.live, "")
+
+
+def test_a_device_that_is_not_there(resilience: None) -> None:
+    """Is told like any other camera, and tried again."""
+    with Camera("no-such-filter", format="lavfi", limits=LIMITS, reconnect=Reconnect(tries=0)) as camera:
+        with pytest.raises(CameraDeadError):
+            camera.take(5.0)
+        assert camera.health().next_try is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"no video at all" * 100])
+def test_a_file_without_video_is_corrupt(resilience: None, tmp_path: Path, data: bytes) -> None:
+    """Nobody has hung up, and nobody refuses."""
+    (tmp_path / "x.mp4").write_bytes(data)
+    with Camera(tmp_path / "x.mp4", reconnect=QUICK) as camera, pytest.raises(CameraDeadError, match="corrupt"):
+        camera.take(5.0)
+
+
+def recording(file: Path) -> bytes:
+    """A file with five frames."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width, stream.height = 160, 120
+        for image in moving_blocks(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("cut", [44, 200])  # FFmpeg says end of file, and input/output error
+def test_a_file_that_is_cut_in_its_header_is_corrupt(resilience: None, tmp_path: Path, cut: int) -> None:
+    """As one without video; whatever FFmpeg calls it."""
+    file = tmp_path / "clip.mkv"
+    file.write_bytes(recording(file)[:cut])
+    with Camera(file, reconnect=QUICK) as camera, pytest.raises(CameraDeadError, match="corrupt"):
+        camera.take(5.0)
+
+
+def test_a_codec_that_nobody_knows_is_corrupt(
+    resilience: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Video that FFmpeg has no decoder for is a state of the camera, and no error of ours."""
+    file = tmp_path / "clip.avi"
+    data = recording(file)
+    assert data.count(b"FMP4") == 2
+    file.write_bytes(data.replace(b"FMP4", b"????"))
+    with Camera(file, reconnect=QUICK) as camera, pytest.raises(CameraDeadError, match="corrupt"):
+        camera.take(5.0)
+    assert "CAMERA_ERROR" not in caplog.text
+
+
+LAYOUTS = ("yuv420p", "yuvj420p", "yuyv422", "nv12", "gray", "gray10le", "rgb24", "bgr24", "yuv420p10le", "rgb48le")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_of_any_layout(layout: str) -> None:
+    """What devices and cameras give, in sizes that are no multiple of anything: as BGR, and thinned out."""
+    frame = av.VideoFrame.from_ndarray(numpy.full((91, 161, 3), 90, numpy.uint8), format="rgb24")
+    picture = Pictured(frame.reformat(format=layout))
+    assert picture.image().shape == (91, 161, 3)
+    assert picture.luma().shape == (12, 21)
+    assert abs(picture.luma() - picture.luma()).max() == 0
+
+
+def test_a_picture_that_lies_upside_down_in_memory() -> None:
+    """Some devices give rows from bottom to top: nothing outside of them is read."""
+    graph = av.filter.Graph()
+    begin = graph.add_buffer(width=160, height=120, format="yuv420p", time_base=Fraction(1, 20))
+    flip, end = graph.add("vflip"), graph.add("buffersink")
+    begin.link_to(flip)
+    flip.link_to(end)
+    graph.configure()
+    shown = numpy.zeros((180, 160), numpy.uint8)
+    shown[:60] = 200  # the upper half is bright
+    graph.push(av.VideoFrame.from_ndarray(shown, format="yuv420p"))
+    flipped = graph.pull()
+    assert flipped.planes[0].line_size < 0
+    thin = Pictured(flipped).luma()
+    assert thin.shape == (15, 20)
+    assert thin[-1].mean() > 150
+    assert thin[0].mean() < 50
 
 
 def test_policies_read_the_cameras_errors(camera: Camera, served: ServedCamera) -> None:

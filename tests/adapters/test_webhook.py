@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -94,6 +95,12 @@ def test_a_webhook_is_signed(mode: Mode, receiver: Receiver, key: SigningKey) ->
         200,
         "",
     )
+
+
+def test_any_mapping_is_a_body(receiver: Receiver, key: SigningKey) -> None:
+    """Not only a dict."""
+    assert Webhook(key, destinations=LOCAL).send(receiver.url, types.MappingProxyType(BODY))
+    assert json.loads(receiver.got[0].body) == BODY
 
 
 def test_two_keys_sign_during_a_rotation(receiver: Receiver, key: SigningKey) -> None:
@@ -311,6 +318,9 @@ def test_nobody_there(mode: Mode, key: SigningKey) -> None:
     def nothing(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror(-2, "no such name")
 
+    def unfit(host: str, port: int) -> Sequence[str]:
+        raise UnicodeError("label too long")
+
     over = threading.Event()
 
     def hanging(host: str, port: int) -> Sequence[str]:
@@ -319,6 +329,7 @@ def test_nobody_there(mode: Mode, key: SigningKey) -> None:
 
     for found, code in (
         (nothing, "webhook.unresolved"),
+        (unfit, "webhook.unresolved"),
         (hanging, "webhook.resolve_timeout"),
         (_none, "webhook.unresolved"),
     ):
@@ -337,6 +348,20 @@ def test_the_next_address_is_tried(mode: Mode, receiver: Receiver, key: SigningK
     delivery = send(mode, webhook, f"http://hooks.example:{receiver.port}/")
     assert (bool(delivery), delivery.attempts) == (True, 1)
     assert receiver.got[0].headers["host"] == f"hooks.example:{receiver.port}"
+
+
+def test_a_name_with_a_thousand_addresses(mode: Mode, receiver: Receiver, key: SigningKey) -> None:
+    """Whoever owns a name cannot have this machine dial a thousand others: all are judged, four are tried."""
+    network = Watched(receiver.port, broken=True)
+    many = [f"8.8.{number // 200}.{number % 200 + 1}" for number in range(1000)]
+    webhook = Webhook(key, destinations=OPEN, network=network.pair, retry=None, resolve=lambda host, port: many)
+    assert send(mode, webhook, "http://hooks.example/").code == "webhook.connect"
+    assert network.dials == [(address, 80) for address in many[:4]]
+    webhook = Webhook(
+        key, destinations=OPEN, network=network.pair, retry=None, resolve=lambda host, port: [*many, "127.0.0.1"]
+    )
+    assert send(mode, webhook, "http://hooks.example/").code == "webhook.refused_address"
+    assert len(network.dials) == 4
 
 
 def test_cancelling_closes_the_connection(key: SigningKey) -> None:
@@ -363,9 +388,10 @@ def test_cancelling_closes_the_connection(key: SigningKey) -> None:
 class Watched:
     """Network backends that note each dial, and lead it to a receiver on loopback instead."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, broken: bool = False) -> None:
         self.dials: list[tuple[str, int]] = []
         self._port = port
+        self._broken = broken
         self._sync, self._async = httpcore.SyncBackend(), httpcore.AnyIOBackend()
 
     @property
@@ -380,10 +406,14 @@ class Watched:
 
     def connect(self, host: str, port: int, **options: Any) -> Any:
         self.dials.append((host, port))
+        if self._broken:
+            raise httpcore.ConnectError
         return self._sync.connect_tcp("127.0.0.1", self._port, **options)
 
     async def aconnect(self, host: str, port: int, **options: Any) -> Any:
         self.dials.append((host, port))
+        if self._broken:
+            raise httpcore.ConnectError
         return await self._async.connect_tcp("127.0.0.1", self._port, **options)
 
 
@@ -399,6 +429,7 @@ REFUSED = {
     "192.168.1.1": "private",
     "100.64.0.1": "private",
     "169.254.169.254": "link-local",
+    "168.63.129.16": "reserved",  # Azure's own
     "192.0.2.1": "reserved",
     "198.18.0.1": "reserved",
     "203.0.113.9": "reserved",
@@ -421,6 +452,13 @@ REFUSED = {
     "64:ff9b::10.0.0.1": "private",
     "64:ff9b:1::8.8.8.8": "reserved",
     "2002:7f00:1::": "reserved",
+    "::ffff:0:127.0.0.1": "reserved",
+    "fd00:ec2::254": "private",
+    "::1%25lo": "loopback",
+    "127.0.0.1%x": "loopback",
+    "0177.0.0.1": "unreadable",
+    "2130706433": "unreadable",
+    "8.8.8.8 ": "unreadable",
     "2001:0:1::1": "reserved",
     "2001:db8::1": "reserved",
     "100::1": "reserved",
@@ -485,7 +523,22 @@ def test_a_name_that_changes_its_mind_is_not_believed(
 
 
 @pytest.mark.parametrize(
-    "host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"]
+    "host",
+    [
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "0",
+        "localhost",
+        "LOCALHOST.",
+        "①②⑦.0.0.1",
+        "127。0。0。1",
+        "ⓛocalhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[0:0:0:0:0:ffff:7f00:1]",
+    ],
 )
 def test_loopback_in_disguise_is_not_dialled(host: str, mode: Mode, receiver: Receiver, key: SigningKey) -> None:
     """Ways to write 127.0.0.1 that the system's resolver understands; judged is what it makes of them."""
@@ -516,12 +569,37 @@ URLS = {
     "https://hooks.example:99999/": "url",
     "https://hooks.example:x/": "url",
     "https://[::1/": "url",
+    "https://[::1]x/": "url",
+    "https://[fe80::1%25eth0]/": "url",
+    "https://[2606::1%eth0]/": "url",
+    "https://[v1.abc]/": "url",
+    "https:hooks.example": "url",
+    "https:/hooks.example/x": "url",
+    "https://hooks.example:443:80/": "url",
+    "https://hooks.example:+443/": "url",
+    "https://hooks.example:\uff14\uff14\uff13/": "url",
+    "https://.hooks.example/": "url",
+    "https://hooks..example/": "url",
+    f"https://{'x' * 64}.example/": "url",
+    f"https://{'x.' * 127}example/": "url",
+    "https://%68ooks.example/": "url",
+    'https://hooks.example"/': "url",
+    "https://hooks.example,evil.example/": "url",
+    "https://faß.example/": "url",  # fass.example or xn--fa-hia.example: libraries do not agree
+    "https://hooks\u00ad.example/": "url",
+    "https://hooks.example\uff0f@evil.example/": "url",
+    "https://hooks.example/\x7f": "url",
+    "//hooks.example/": "scheme",
+    "https+http://hooks.example/": "scheme",
     "https://hooks.example/a b": "url",
     "https://hooks.example/\r\nx: y": "url",
     "https://hooks.example\\@evil.example/": "url",
     "https://hooks.example/é": "url",
     "https://user:geheim@hooks.example/": "credentials",
     "https://user@hooks.example/": "credentials",
+    "https://@hooks.example/": "credentials",
+    "https://hooks.example%2f@evil.example/": "credentials",
+    "https://user:geheim@[::1/": "url",
     "https://hooks.example:22/": "port",
     "https://hooks.example:0/": "port",
     "https://hooks.example:6379/": "port",
@@ -552,6 +630,7 @@ def test_a_good_url_in_parts() -> None:
         "hooks.example:443",
     )
     assert Destinations().check("https://bücher.example/").host == "xn--bcher-kva.example"
+    assert Destinations().check("HTTPS://HOOKS.example.:00443/?@x#@y").receiver == "hooks.example:443"
     assert Destinations().check("https://[2606::1]:8443/").receiver == "[2606::1]:8443"
     assert "x=1" not in repr(found)
 
@@ -650,6 +729,23 @@ def test_no_secret_is_told(
         assert ECHO not in text
 
 
+def test_what_a_policy_sees_of_a_delivery_shows_no_secret(receiver: Receiver, key: SigningKey) -> None:
+    """A circuit of one's own is asked for its key with the delivery; its text has neither body nor path."""
+    seen: list[str] = []
+
+    def made(name: str, key: Callable[[Any], str]) -> Any:
+        def noted(sending: Any) -> str:
+            seen.append(repr(sending))
+            return key(sending)
+
+        return Breaker(name, key=noted)
+
+    webhook = Webhook(key, destinations=LOCAL, breaker=made)
+    assert webhook.send(f"{receiver.url}/{MARK}?t={MARK}", {"who": MARK})
+    assert seen
+    assert MARK not in "".join(seen)
+
+
 def test_an_error_of_an_injected_part_is_told_without_its_text(
     mode: Mode, caplog: pytest.LogCaptureFixture, key: SigningKey
 ) -> None:
@@ -740,6 +836,10 @@ WRONG: list[tuple[Callable[[SigningKey], object], str]] = [
     (lambda key: Patience(seconds=-1), r"Patience\.seconds must be more than 0"),
     (lambda key: Webhook(key).send("https://h.example/", [1]), r"Webhook\.send\.body must be a mapping or bytes"),  # type: ignore[arg-type]
     (lambda key: Webhook(key).send("https://h.example/", {}, id="a.b"), r"Webhook\.send\.id must be 1 to 128 letters"),
+    (
+        lambda key: Webhook(key).send("https://h.example/", {}, about=f"slot=7\nWEBHOOK {MARK}"),
+        r"Webhook\.send\.about must be printable text",
+    ),
 ]
 
 

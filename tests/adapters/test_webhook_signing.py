@@ -87,6 +87,14 @@ def test_what_was_changed_is_not_accepted(change: str, clock: ManualRuntime) -> 
     assert "msg" not in str(caught.value)
 
 
+@pytest.mark.parametrize("body", [BODY.decode(), {"test": 1}, None])
+def test_a_body_that_was_decoded_is_refused(body: Any, clock: ManualRuntime) -> None:
+    """It is the receiver's mistake, not the sender's: an error of options, with the cure and without the body."""
+    with pytest.raises(OptionError, match=r"Verifier\.verify\.body must be bytes, as they came; got") as caught:
+        Verifier(KEY).verify(headers(), body)
+    assert "2432232314" not in str(caught.value)
+
+
 def test_id_and_time_cannot_be_shifted(clock: ManualRuntime) -> None:
     """`a` . `1700000000.1700000000` and `a.1700000000` . `1700000000` sign the same bytes: ids have no dot."""
     body = b"1700000000.x"

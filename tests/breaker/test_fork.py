@@ -103,7 +103,7 @@ def test_a_lock_that_was_held_while_forking_is_free_in_the_child(clock: Any, wha
         threading.Thread(target=use, daemon=True).start()
         return done.wait(5.0)
 
-    with owner._lock:
+    with owner._lock or owner._new_lock():
         assert in_child(ask) is True
 
 

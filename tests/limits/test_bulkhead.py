@@ -81,17 +81,27 @@ def test_zero_patience(mode: Mode, resilience: None) -> None:
 
 
 def test_the_queue_is_bounded(resilience: None) -> None:
-    """Who finds it full is refused at once."""
-    limit = bulkhead(1, max_waiting=1, max_wait=PATIENCE)
+    """Who finds it full is refused at once, and does not stand in it first."""
+    limit = bulkhead(1, max_waiting=1)
     limit.enter()
-    waiting = threading.Thread(target=lambda: limit.call(lambda: None))
+    refused = threading.Event()
+
+    def come() -> None:
+        try:
+            limit.call(lambda: None)
+        except BulkheadFullError:
+            refused.set()
+
+    waiting, late = threading.Thread(target=come, daemon=True), threading.Thread(target=come, daemon=True)
     waiting.start()
     until(lambda: limit.snapshot().waiting == 1)
-    with pytest.raises(BulkheadFullError):
-        limit.call(lambda: None)
+    late.start()
+    until(lambda: refused.is_set() or limit.snapshot().waiting == 2)
+    assert refused.is_set()
     limit.leave(None, None)
-    waiting.join(PATIENCE)
-    assert not waiting.is_alive()
+    for thread in (waiting, late):
+        thread.join(PATIENCE)
+    assert limit.snapshot().running == limit.snapshot().waiting == 0
 
 
 def test_snapshot(resilience: None) -> None:
@@ -268,20 +278,6 @@ def test_first_come_first_served(resilience: None, backend: str) -> None:
     assert served == list(range(8))
 
 
-def test_nobody_jumps_the_queue(resilience: None) -> None:
-    """Who arrives while others wait stands behind them, also if a place is free at that moment."""
-    limit = bulkhead(1, max_waiting=10)
-    order: list[str] = []
-    limit.enter()
-    first = threading.Thread(target=lambda: limit.call(lambda: order.append("first")))
-    first.start()
-    until(lambda: limit.snapshot().waiting == 1)
-    limit.leave(None, None)
-    limit.call(lambda: order.append("second"))
-    first.join(PATIENCE)
-    assert order == ["first", "second"]
-
-
 class _Paused(Bulkhead):
     """Something happens between putting a place back and handing it on."""
 
@@ -292,6 +288,40 @@ class _Paused(Bulkhead):
         if meanwhile is not None:
             meanwhile()
         super()._hand_on()
+
+
+@pytest.mark.parametrize("backend", ["thread", "asyncio", "trio"])
+def test_nobody_jumps_the_queue(resilience: None, backend: str) -> None:
+    """Who arrives while others wait stands behind them, also if a place is free at that moment."""
+    limit = _Paused(1, max_waiting=10)
+    limit.meanwhile = None
+    order: list[str] = []
+    limit.enter()
+    first = threading.Thread(target=lambda: limit.call(order.append, "first"), daemon=True)
+    first.start()
+    until(lambda: limit.snapshot().waiting == 1)
+
+    @limit
+    async def arrive() -> None:
+        order.append("newcomer")
+
+    def come() -> None:
+        if backend == "thread":
+            limit.call(order.append, "newcomer")
+        else:
+            anyio.run(arrive, backend=backend)
+
+    newcomer = threading.Thread(target=come, daemon=True)
+
+    def meanwhile() -> None:  # the place lies there, and the first one still waits
+        newcomer.start()
+        until(lambda: bool(order) or limit.snapshot().running == 1)
+
+    limit.meanwhile = meanwhile
+    limit.leave(None, None)
+    for thread in (first, newcomer):
+        thread.join(PATIENCE)
+    assert order == ["first", "newcomer"]
 
 
 def test_a_newcomer_wakes_who_it_lets_in(resilience: None) -> None:
@@ -345,24 +375,59 @@ def test_cancellation_gives_places_back(resilience: None, backend: str, when: st
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_cancelled_in_the_moment_of_being_let_in(resilience: None, backend: str) -> None:
-    """The place was granted, but nobody will use it: it goes on to the next."""
+    """The place was granted, but nobody will use it: it goes on to the next, who is woken."""
     limit = bulkhead(1, max_waiting=10)
+    served: list[str] = []
 
-    async def wait() -> None:
-        await limit.aenter()
-        limit.leave(None, None)
+    async def wait(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            await limit.aenter()
+            try:
+                served.append(name)
+                await anyio.lowlevel.checkpoint()  # where a cancellation comes at the latest
+            finally:
+                limit.leave(None, None)
 
     async def main() -> None:
         for _ in range(20):
             await limit.aenter()
-            async with anyio.create_task_group() as group:
-                group.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
-                limit.leave(None, None)  # grants the place ...
-                group.cancel_scope.cancel()  # ... to a task that is cancelled before it runs
-            assert limit.snapshot().running == 0
+            with anyio.fail_after(PATIENCE):
+                async with anyio.create_task_group() as group:
+                    first, second = anyio.CancelScope(), anyio.CancelScope()
+                    for name, scope in (("first", first), ("second", second)):
+                        group.start_soon(wait, name, scope)
+                        await anyio.wait_all_tasks_blocked()
+                    limit.leave(None, None)  # grants the place ...
+                    first.cancel()  # ... to a task that is cancelled before it runs
+            assert (limit.snapshot().running, limit.snapshot().waiting) == (0, 0)
 
     anyio.run(main, backend=backend)
+    assert served.count("second") == 20
+
+
+def test_interrupted_in_the_moment_of_being_let_in(resilience: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a cancellation, where a thread waits."""
+    limit = bulkhead(1, max_waiting=10)
+    limit.enter()
+    wait = threading.Event.wait
+    second = threading.Thread(target=lambda: limit.call(lambda: None), daemon=True)
+    mine = threading.get_ident()
+
+    def interrupted(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.get_ident() != mine:
+            return wait(event, timeout)
+        monkeypatch.undo()
+        second.start()
+        until(lambda: limit.snapshot().waiting == 2)
+        limit.leave(None, None)  # grants the place to this thread
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        limit.enter()
+    second.join(PATIENCE)
+    assert not second.is_alive()
+    assert limit.snapshot().running == 0
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

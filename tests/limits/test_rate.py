@@ -16,6 +16,7 @@ from resilient_faces import (
     OptionError,
     RateLimitedError,
     RateLimiter,
+    ResilienceWarning,
     first_match,
     guard,
     listen,
@@ -244,6 +245,52 @@ def test_a_throttled_call_slows_it_down(mode: Mode, clock: ManualRuntime, error:
     with pytest.raises(type(error)):
         mode.run(limiter, script(error))
     assert limiter.rate == (25.0 if isinstance(error, Throttled) else 50.0)
+
+
+class Interrupted:
+    """A lock that an interrupt comes to, before it is taken or after."""
+
+    def __init__(self, lock: threading.RLock, *, taken: bool) -> None:
+        self.lock = lock
+        self.taken = taken
+
+    def acquire(self) -> None:
+        if self.taken:
+            self.lock.acquire()
+        raise KeyboardInterrupt
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_interrupt_leaves_the_lock_free(clock: ManualRuntime, taken: bool) -> None:
+    """Ctrl-C while it is taken, or while another thread has it; whoever comes next is let in."""
+    limiter = rate_limit(1.0)
+    lock = limiter._lock
+    limiter._lock = Interrupted(lock, taken=taken)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        limiter(lambda: None)()
+    limiter._lock = lock
+    free: list[bool] = []
+    other = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False)))
+    other.start()
+    other.join()
+    assert free == [True]
+
+
+def test_a_sync_limiter_that_waits_in_a_loop_warns(clock: ManualRuntime) -> None:
+    """Its wait stops every other task; the message names the function."""
+
+    @rate_limit(1.0)
+    def paced() -> None: ...
+
+    async def main() -> None:
+        paced()
+        paced()
+
+    with pytest.warns(ResilienceWarning, match=r"RF100 the sync guard of 'paced'"):
+        asyncio.run(main())
 
 
 def test_inside_a_retry_each_attempt_waits_for_a_slot(mode: Mode, clock: ManualRuntime) -> None:

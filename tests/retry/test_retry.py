@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -704,6 +706,51 @@ def test_the_attempt_is_forgotten_after_a_failure(clock: ManualRuntime, hook: Ca
     with pytest.raises(KeyboardInterrupt):
         policy(script(A(), KeyboardInterrupt()).function())()
     assert current_attempt() == 1
+
+
+@pytest.mark.parametrize("hook", [None, lambda _: None], ids=["direct", "flow"])
+def test_a_context_keeps_no_function_that_nobody_calls(
+    clock: ManualRuntime, hook: Callable[[object], None] | None
+) -> None:
+    """The link of a call that was repeated stays in the context; what it named is let go."""
+
+    def function() -> None:
+        if current_attempt() == 1:
+            raise A
+
+    retry(attempts=3, before_sleep=hook)(function)()
+    gone = weakref.ref(function)
+    del function
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_task_that_outlives_the_call_is_on_a_first_attempt(clock: ManualRuntime) -> None:
+    """It copied the context of a call that was being repeated, and that call has ended."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        started: list[asyncio.Task[None]] = []
+
+        async def later() -> None:
+            seen.append(current_attempt())
+            await ended.wait()
+            seen.append(current_attempt())
+
+        async def work() -> None:
+            if current_attempt() == 2:
+                started.append(asyncio.create_task(later()))
+                await asyncio.sleep(0)
+                return
+            raise A
+
+        ended = asyncio.Event()
+        await retry(attempts=3)(work)()
+        ended.set()
+        await started[0]
+
+    asyncio.run(main())
+    assert seen == [2, 1]
 
 
 # -- other options for one call ------------------------------------------------------------------------------------

@@ -171,6 +171,48 @@ def test_retries(mode: Mode, clock: ManualRuntime, on: object, lines: list[objec
     assert calls(mode, retry(attempts=4, backoff=0.0, on=on), *lines) == count  # type: ignore[arg-type]
 
 
+STOCK = [
+    (tenacity.retry_if_exception_type, (Other,)),
+    (tenacity.retry_if_not_exception_type, (Other,)),
+    (tenacity.retry_if_exception, (lambda error: isinstance(error, Other),)),
+    (tenacity.retry_if_exception_message, ("x",)),
+    (tenacity.stop_after_attempt, (3,)),
+    (tenacity.wait_fixed, (2,)),
+    (tenacity.wait_none, ()),
+]
+
+
+@pytest.mark.parametrize(("cls", "options"), STOCK, ids=[cls.__name__ for cls, _ in STOCK])
+@pytest.mark.parametrize("line", [Other("x"), Other("y"), Again("x"), Again("y"), None], ids=repr)
+def test_stock_strategies_answer_as_if_called(
+    clock: ManualRuntime, cls: Callable[..., object], options: tuple[object, ...], line: object
+) -> None:
+    """Those that go by number and error alone are asked by their members; a subclass is called, and says the same."""
+    derived = type("Derived", (cls,), {})  # type: ignore[arg-type]
+    seen = []
+    for made in (cls(*options), derived(*options)):
+        option = {"retry": "on", "stop": "stop", "wait": "backoff"}[cls.__name__.partition("_")[0]]
+        given: dict[str, object] = {"attempts": 5, "backoff": 0.0, "on_result": lambda value: value is None}
+        policy = retry(**{**given, option: made})  # type: ignore[arg-type]
+        before = len(clock.slept)
+        scripted = script(line)
+        try:
+            policy(scripted.function())()
+        except (Other, Again):
+            pass
+        seen.append((scripted.count, clock.slept[before:]))
+    assert seen[0] == seen[1]
+
+
+def test_a_stock_strategy_that_is_changed_later_is_heard(mode: Mode, clock: ManualRuntime) -> None:
+    """Its members are asked at each failure and not once."""
+    stop = tenacity.stop_after_attempt(2)
+    policy = retry(stop=stop, backoff=0.0)
+    assert calls(mode, policy, Again()) == 2
+    stop.max_attempt_number = 4
+    assert calls(mode, policy, Again()) == 4
+
+
 def test_retry_by_cause(mode: Mode, clock: ManualRuntime) -> None:
     """`retry_if_exception_cause_type` looks at what an error was raised from."""
     caused = Other()

@@ -33,9 +33,11 @@ __all__ = [
     "current_attempt",
     "event",
     "last_outcome",
+    "nobody",
     "remaining",
     "report",
     "request",
+    "underway",
     "wanted",
 ]
 
@@ -44,10 +46,11 @@ class Link:
     """One link in the chain of attempts: a call that is being repeated. No link means the first attempt.
 
     There is one for each such call, and its number moves on: setting a context variable for every attempt would cost
-    more. So work that an attempt leaves running reads the number of the attempt that is under way.
+    more. So work that an attempt leaves running reads the number of the attempt that is under way. For the same reason
+    a call that has ended does not take its link out of the context: it marks it, and `underway` looks further out.
 
     Attributes:
-        number: Number of the attempt.
+        number: Number of the attempt; 0 once the call has ended.
         function: The guarded function.
         outer: The link of the guard further out.
     """
@@ -60,9 +63,21 @@ class Link:
         self.outer = outer
 
 
+def nobody() -> None:
+    """The function of a link whose call has ended: a context must not keep alive what nobody calls any more."""
+
+
+def underway() -> Link | None:
+    """The link of the innermost call around this code that is being repeated; None if this is a first attempt."""
+    link = ATTEMPTS.get()
+    while link is not None and not link.number:
+        link = link.outer
+    return link
+
+
 def amplification(link: Link | None) -> int:
     """How many calls the innermost dependency sees at least for one call from outside."""
-    return 1 if link is None else link.number * amplification(link.outer)
+    return 1 if link is None else max(1, link.number) * amplification(link.outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +140,6 @@ class Recorder:
 class LastOutcome:
     """How the last call that did not simply succeed ended.
 
-    Plain, and named when it is read: one is made for every degraded answer, and hardly ever looked at.
-
     Attributes:
         source: Which policy answered; None if the function did, or the call failed.
         degraded: Whether something other than the function answered.
@@ -164,7 +177,9 @@ ATTEMPTS: Final[ContextVar[Link | None]] = ContextVar("resilient_faces.attempts"
 BUDGET: Final[ContextVar[str | None]] = ContextVar("resilient_faces.budget", default=None)
 REQUEST: Final[ContextVar[RequestInfo]] = ContextVar("resilient_faces.request", default=RequestInfo("", ""))  # noqa: B039
 RECORDER: Final[ContextVar[Recorder | None]] = ContextVar("resilient_faces.recorder", default=None)
-LAST: Final[ContextVar[LastOutcome | None]] = ContextVar("resilient_faces.last", default=None)
+LAST: Final[ContextVar[tuple[str, str, Fault] | None]] = ContextVar("resilient_faces.last", default=None)
+"""Of the last degraded answer: the function's qualified name, which policy answered, and why. It becomes a
+`LastOutcome` when somebody asks: one is written for every degraded answer, and hardly ever looked at."""
 
 
 def remaining() -> float | None:
@@ -178,7 +193,7 @@ def remaining() -> float | None:
 
 def current_attempt() -> int:
     """Number of the attempt that this code runs in, from 1."""
-    link = ATTEMPTS.get()
+    link = underway()
     return 1 if link is None else link.number
 
 
@@ -189,7 +204,8 @@ def last_outcome() -> LastOutcome | None:
     writes nothing, so ask right after a call whose answer may be degraded, or use `call_with_report`, which speaks of
     exactly one call.
     """
-    return LAST.get()
+    last = LAST.get()
+    return None if last is None else LastOutcome(last[0], last[1], True, last[2])
 
 
 @contextmanager

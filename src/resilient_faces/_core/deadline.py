@@ -16,7 +16,7 @@ from resilient_faces._core.outcome import name_of
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import DeadlineExceededError
 
-__all__ = ["PASSED", "under_deadline", "until", "within"]
+__all__ = ["PASSED", "native_timeout", "under_deadline", "until", "within"]
 
 Sync = Callable[..., object]
 Async = Callable[..., Awaitable[object]]
@@ -43,13 +43,18 @@ def _under_asyncio() -> object:
     return _Asyncio.running_loop()
 
 
+def native_timeout() -> Callable[[float], AbstractAsyncContextManager[object]] | None:
+    """Asyncio's own timeout if this task runs under an asyncio that has one; it costs a third of anyio's."""
+    return None if (_Asyncio.running_loop or _under_asyncio)() is None else _Asyncio.timeout
+
+
 async def within(seconds: float, function: Async, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
     """What the function returns, or `PASSED` if it was cut short because its seconds ran out.
 
     A `TimeoutError` of the function, or of a timeout inside of it, comes out unchanged, even if it came too late.
-    asyncio's own timeout where there is one (3.11 and newer), which costs a third of anyio's; else anyio's.
     """
-    if (_Asyncio.running_loop or _under_asyncio)() is None:
+    timeout = native_timeout()
+    if timeout is None:
         import anyio
 
         with anyio.move_on_after(seconds):
@@ -57,7 +62,7 @@ async def within(seconds: float, function: Async, args: tuple[object, ...], kwar
         return PASSED
     inner: BaseException | None = None
     try:
-        async with _Asyncio.timeout(seconds):
+        async with timeout(seconds):
             try:
                 return await function(*args, **kwargs)
             except BaseException as error:

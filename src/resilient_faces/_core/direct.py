@@ -30,7 +30,7 @@ Async = Callable[..., Awaitable[object]]
 
 def close(function: Sync, segment: Segment, circuit: Gate | None, timed: bool, asynchronous: bool) -> Sync:
     """The closure for this function: the one of the six that fits, or the flow alone if a policy is not quiet."""
-    if not segment.quiet:
+    if not segment.shape.quiet:
         make = _flow_async if asynchronous else _flow_sync
         return make(function, segment, circuit)  # type: ignore[arg-type]
     if circuit is None:
@@ -40,6 +40,8 @@ def close(function: Sync, segment: Segment, circuit: Gate | None, timed: bool, a
     return (_gated_async if asynchronous else _gated_sync)(function, segment, circuit)  # type: ignore[arg-type]
 
 
+# Most calls have no keyword arguments, and `**kwargs` would make a dict for each of them.
+#
 # In all of them the call goes on outside of the `except` block, so that nothing raised there is chained to the first
 # error. That error leaves in a list, out of which it is taken: no frame here may go on holding it, because its
 # traceback holds the frame.
@@ -49,7 +51,7 @@ def _plain_sync(function: Sync, segment: Segment) -> Sync:
     @functools.wraps(function)
     def guarded(*args: object, **kwargs: object) -> object:
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as caught:
             failure = [caught]
         else:
@@ -57,7 +59,7 @@ def _plain_sync(function: Sync, segment: Segment) -> Sync:
             if examine is None or not examine(result):
                 return result
             return flow_sync(segment, function, args, kwargs, [Returned(result)], None, None)
-        return segment.carry_sync(segment, function, args, kwargs, failure, None, None)
+        return segment.shape.carry_sync(segment, function, args, kwargs, failure, None, None)
 
     return guarded
 
@@ -66,7 +68,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
     @functools.wraps(function)
     async def guarded(*args: object, **kwargs: object) -> object:
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as caught:
             failure = [caught]
         else:
@@ -74,7 +76,7 @@ def _plain_async(function: Async, segment: Segment) -> Async:
             if examine is None or not examine(result):
                 return result
             return await flow_async(segment, function, args, kwargs, [Returned(result)], None, None)
-        return await segment.carry_async(segment, function, args, kwargs, failure, None, None)
+        return await segment.shape.carry_async(segment, function, args, kwargs, failure, None, None)
 
     return guarded
 
@@ -84,11 +86,11 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
     def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return segment.carry_sync(segment, function, args, kwargs, [], None, circuit)
+            return segment.shape.carry_sync(segment, function, args, kwargs, [], None, circuit)
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as caught:
             failure = [caught]
         else:
@@ -100,7 +102,7 @@ def _gated_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                     permit.note(True)
                 return result
             return flow_sync(segment, function, args, kwargs, [Returned(result)], permit, circuit)
-        return segment.carry_sync(segment, function, args, kwargs, failure, permit, circuit)
+        return segment.shape.carry_sync(segment, function, args, kwargs, failure, permit, circuit)
 
     return guarded
 
@@ -110,11 +112,11 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
     async def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return await segment.carry_async(segment, function, args, kwargs, [], None, circuit)
+            return await segment.shape.carry_async(segment, function, args, kwargs, [], None, circuit)
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as caught:
             failure = [caught]
         else:
@@ -126,7 +128,7 @@ def _gated_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                     permit.note(True)
                 return result
             return await flow_async(segment, function, args, kwargs, [Returned(result)], permit, circuit)
-        return await segment.carry_async(segment, function, args, kwargs, failure, permit, circuit)
+        return await segment.shape.carry_async(segment, function, args, kwargs, failure, permit, circuit)
 
     return guarded
 
@@ -136,12 +138,12 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
     def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return segment.carry_sync(segment, function, args, kwargs, [], None, circuit)
+            return segment.shape.carry_sync(segment, function, args, kwargs, [], None, circuit)
         began = RUNTIME.monotonic()
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if kwargs else function(*args)
         except Exception as caught:
             took = RUNTIME.monotonic() - began
             failure = [caught]
@@ -156,7 +158,7 @@ def _timed_sync(function: Sync, segment: Segment, circuit: Gate) -> Sync:
                 return result
             came = [Returned(result)]
             return flow_sync(segment, function, args, kwargs, came, permit, circuit, took)
-        return segment.carry_sync(segment, function, args, kwargs, failure, permit, circuit, took)
+        return segment.shape.carry_sync(segment, function, args, kwargs, failure, permit, circuit, took)
 
     return guarded
 
@@ -166,12 +168,12 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
     async def guarded(*args: object, **kwargs: object) -> object:
         permit = circuit.generation
         if permit is None:
-            if not segment.answered and (left := circuit.refusal()):
+            if not segment.shape.answered and (left := circuit.refusal()):
                 raise CircuitOpenError(circuit.name, left, circuit.last)
-            return await segment.carry_async(segment, function, args, kwargs, [], None, circuit)
+            return await segment.shape.carry_async(segment, function, args, kwargs, [], None, circuit)
         began = RUNTIME.monotonic()
         try:
-            result = await function(*args, **kwargs)
+            result = await (function(*args, **kwargs) if kwargs else function(*args))
         except Exception as caught:
             took = RUNTIME.monotonic() - began
             failure = [caught]
@@ -186,7 +188,7 @@ def _timed_async(function: Async, segment: Segment, circuit: Gate) -> Async:
                 return result
             came = [Returned(result)]
             return await flow_async(segment, function, args, kwargs, came, permit, circuit, took)
-        return await segment.carry_async(segment, function, args, kwargs, failure, permit, circuit, took)
+        return await segment.shape.carry_async(segment, function, args, kwargs, failure, permit, circuit, took)
 
     return guarded
 

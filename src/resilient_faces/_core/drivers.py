@@ -6,19 +6,15 @@ frame of a policy, and no outcome keeps the error that it describes alive.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
-from resilient_faces._core import workers
 from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Tell, Unanswered
-from resilient_faces._core.outcome import Call, Caught, Got, name_of
-from resilient_faces._core.runtime import RUNTIME, in_event_loop
-from resilient_faces.errors import ResilienceWarning
+from resilient_faces._core.outcome import Call, Caught, Got
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.faults import Fault
 
-__all__ = ["Classify", "run_async", "run_sync", "warn_of_blocking"]
+__all__ = ["Classify", "run_async", "run_sync"]
 
 T = TypeVar("T")
 Classify: TypeAlias = Callable[[BaseException], Fault]
@@ -28,7 +24,6 @@ def run_sync(flow: Flow[T], call: Call, classify: Classify) -> T:
     """Carry out what a flow asks for, in this thread, and return what it decided."""
     answer: object = None
     request: object = None
-    wary = True
     send = flow.send
     try:
         while True:
@@ -49,11 +44,7 @@ def run_sync(flow: Flow[T], call: Call, classify: Classify) -> T:
             answer = None
             if type(request) is float or isinstance(request, (float, int)):
                 if request > 0.0:
-                    if wary:
-                        wary = False
-                        if in_event_loop():
-                            warn_of_blocking(call.function)
-                    RUNTIME.sleep(request)
+                    RUNTIME.sleep(request, call.function)
             elif type(request) is CallOther:
                 try:
                     answer = Got()
@@ -140,6 +131,8 @@ def _ask(request: Ask) -> object:
     try:
         if request.inline:
             return request.operation(*request.args)
+        from resilient_faces._core import workers  # few programs have a store
+
         return workers.run(lambda: request.operation(*request.args), request.limit)
     except Exception as error:
         return Unanswered(type(error).__name__)
@@ -149,38 +142,8 @@ async def _ask_async(request: Ask) -> object:
     try:
         if request.inline:
             return request.operation(*request.args)
+        from resilient_faces._core import workers  # likewise
+
         return await workers.run_async(lambda: request.operation(*request.args), request.limit)
     except Exception as error:
         return Unanswered(type(error).__name__)
-
-
-# -- a sync guard that would block an event loop -------------------------------------------------------------------
-
-_warned: set[str] = set()
-
-
-def warn_of_blocking(function: object) -> None:
-    """Once for each function: its sync guard sleeps inside a running event loop, which stops every other task."""
-    name = name_of(function)
-    if name in _warned:
-        return
-    _warned.add(name)
-    warnings.warn(
-        f"RF100 the sync guard of {name!r} sleeps inside a running event loop and stops every other task meanwhile. "
-        "Make the function `async def`, or call it through `asyncio.to_thread`.",
-        ResilienceWarning,
-        stacklevel=_outside(),
-    )
-
-
-def _outside() -> int:
-    """The `stacklevel` of the nearest frame outside of this library, seen from `warn_of_blocking`."""
-    frame, level = sys._getframe(2), 2  # noqa: SLF001  # the cheap way to the caller's frame
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("resilient_faces."):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def forget_warnings() -> None:
-    """For tests: warn again."""
-    _warned.clear()

@@ -12,12 +12,13 @@ Whoever holds an error drops it before leaving: the error's traceback holds the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link
-from resilient_faces._core.drivers import run_async, run_sync, warn_of_blocking
-from resilient_faces._core.effects import Flow, Inner
+from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link, nobody
+from resilient_faces._core.drivers import run_async, run_sync
+from resilient_faces._core.effects import Flow, Inner, Policy, Value, handed, innermost
 from resilient_faces._core.gates import OPEN, rejection, tell_news
 from resilient_faces._core.outcome import (
     Call,
@@ -30,7 +31,7 @@ from resilient_faces._core.outcome import (
     Verdict,
     begin,
 )
-from resilient_faces._core.runtime import RUNTIME, in_event_loop
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import CircuitOpenError
 from resilient_faces.events import Event
 from resilient_faces.faults import Classification, Fault
@@ -41,6 +42,7 @@ __all__ = [
     "Notes",
     "Repeats",
     "Segment",
+    "Shape",
     "flow_async",
     "flow_sync",
     "repeat_async",
@@ -59,12 +61,12 @@ class Notes(Link):
     It knows the function but not the call: a context outlives the call when a task is started inside.
 
     Attributes:
-        delays: Seconds waited so far.
-        faults: What the attempts came to so far.
         heard: Somebody listens, so events are worth building.
+        trail: What happened so far, by turns: what an attempt came to, the seconds waited after it. One list, since a
+            second one for each failing call would show.
     """
 
-    __slots__ = ("delays", "faults", "heard")
+    __slots__ = ("heard", "trail")
 
     if TYPE_CHECKING:
 
@@ -72,53 +74,111 @@ class Notes(Link):
     else:
         __init__ = object.__init__  # filled by whoever makes it: `_core/outcome.py` says why
 
-    delays: list[float]
-    faults: list[Fault]
     heard: bool
-
-
-class Repeats(Protocol):
-    """The decisions of a retry, in the order in which a call meets them.
-
-    Attributes:
-        tops: At each retry's number (from 1; nothing is at 0) the longest delay before it, if all there is to deciding
-            after a simple fault is a draw below that; else empty.
-    """
-
-    tops: tuple[float, ...]
-
-    def opened(self, function: Callable[..., object], fault: Fault, began: float | None) -> Notes | None:
-        """Notes on a call whose first attempt failed; None if such an error is simply passed on."""
-
-    def weighed(
-        self, notes: Notes, fault: Fault, error: Exception | None, args: Args, kwargs: Kwargs, value: object = None
-    ) -> float | None:
-        """Seconds until the next attempt, which is noted; None if there is none."""
-
-    def waiting(self, notes: Notes, delay: float) -> Event:
-        """What to tell before the wait."""
-
-    def gave_up(self, notes: Notes, error: Exception | None) -> Event | None:
-        """No further attempt is made; what to tell."""
-
-    def recovered(self, notes: Notes, degraded: bool) -> Event | None:
-        """A later attempt succeeded; what to tell."""
-
-
-class Accounts(Protocol):
-    """How a breaker counts a failure of a permitted call."""
-
-    def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None: ...
-
-
-class Answers(Protocol):
-    """A policy that answers with one value where it answers at all."""
+    trail: list[Fault | float]
 
     @property
-    def value(self) -> object: ...
+    def faults(self) -> list[Fault]:
+        """What the attempts came to so far."""
+        return self.trail[::2]  # type: ignore[return-value]  # by turns, see above
 
-    def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
-        """Whether `value` is the answer to this failure; if so, it is told."""
+    @property
+    def delays(self) -> list[float]:
+        """Seconds waited so far."""
+        return self.trail[1::2]  # type: ignore[return-value]  # likewise
+
+
+if TYPE_CHECKING:
+
+    class Repeats(Protocol):
+        """The decisions of a retry, in the order in which a call meets them.
+
+        Attributes:
+            tops: At each retry's number (from 1; nothing is at 0) the longest delay before it, if all there is to
+                deciding after a simple fault is a draw below that; else empty.
+        """
+
+        tops: tuple[float, ...]
+
+        def opened(self, function: Callable[..., object], fault: Fault, began: float | None) -> Notes | None:
+            """Notes on a call whose first attempt failed; None if such an error is simply passed on."""
+
+        def weighed(
+            self, notes: Notes, fault: Fault, error: Exception | None, args: Args, kwargs: Kwargs, value: object = None
+        ) -> float | None:
+            """Seconds until the next attempt, which is noted; None if there is none."""
+
+        def waiting(self, notes: Notes, delay: float) -> Event:
+            """What to tell before the wait."""
+
+        def gave_up(self, notes: Notes, error: Exception | None) -> Event | None:
+            """No further attempt is made; what to tell."""
+
+        def recovered(self, notes: Notes, degraded: bool) -> Event | None:
+            """A later attempt succeeded; what to tell."""
+
+
+if TYPE_CHECKING:
+
+    class Accounts(Protocol):
+        """How a breaker counts a failure of a permitted call."""
+
+        def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None: ...
+
+
+if TYPE_CHECKING:
+
+    class Answers(Protocol):
+        """A policy that answers with one value where it answers at all."""
+
+        @property
+        def value(self) -> object: ...
+
+        def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
+            """Whether `value` is the answer to this failure; if so, it is told."""
+
+
+class Shape:
+    """What segments of alike policies have in common.
+
+    Attributes:
+        answered: A policy outside the circuit may turn a rejection into an answer.
+        beyond: There are policies around the retry; their flows are given what it came to.
+        carry_async: As `carry_sync`, in a task.
+        carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
+        circuit: Which policy has a circuit, from 0; None if none has.
+        counts: There is a breaker inside the retry.
+        quiet: Calls that simply succeed may pass all policies by.
+        repeats: Which policy is the retry, if calls can be repeated without flows; else None.
+        settles: The only policy around the retry, which comes first, needs no flow.
+    """
+
+    __slots__ = (
+        "answered",
+        "beyond",
+        "carry_async",
+        "carry_sync",
+        "circuit",
+        "counts",
+        "quiet",
+        "repeats",
+        "settles",
+    )
+
+    def __init__(self, *, answered: bool, quiet: bool, circuit: int | None) -> None:
+        self.answered = answered
+        self.quiet = quiet
+        self.circuit = circuit
+        self.repeats: int | None = None
+        self.beyond = self.counts = self.settles = False
+        self.carry_sync: CarrySync = flow_sync
+        self.carry_async: CarryAsync = flow_async
+
+    def repeat(self, *, counts: bool, beyond: bool, settles: bool) -> None:
+        """Let calls be repeated without flows: the policies end with a retry, or with a retry and a breaker."""
+        self.repeats = -2 if counts else -1
+        self.counts, self.beyond, self.settles = counts, beyond, settles
+        self.carry_sync, self.carry_async = repeat_sync, repeat_async
 
 
 class Segment:
@@ -129,64 +189,40 @@ class Segment:
             functions seldom do.
         classify: The classification that all policies of the segment read.
         examine: True for a returned value that some policy wants to look at; None if no policy looks at values.
-        answered: A policy outside the circuit may turn a rejection into an answer.
-        quiet: Calls that simply succeed may pass all policies by.
-        repeats: The retry, if calls of the segment can be repeated without flows.
-        accounts: The breaker inside that retry, if there is one.
-        beyond: There are policies around that retry; their flows are given what it came to.
-        answers: The only one of those, if it needs no flow.
-        carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
-        carry_async: The same in a task.
+        policies: The policies, outermost first.
+        shape: What follows from their kinds.
     """
 
-    __slots__ = (
-        "accounts",
-        "answered",
-        "answers",
-        "beyond",
-        "carry_async",
-        "carry_sync",
-        "chain",
-        "classify",
-        "examine",
-        "quiet",
-        "repeats",
-    )
+    __slots__ = ("chain", "classify", "examine", "policies", "shape")
 
     def __init__(
         self,
+        policies: tuple[Policy, ...],
         classify: Classification,
         examine: Callable[[object], bool] | None,
-        answered: bool,
-        quiet: bool,
+        shape: Shape,
     ) -> None:
         self.chain: Inner | None = None
+        self.policies = policies
         self.classify = classify
         self.examine = examine
-        self.answered = answered
-        self.quiet = quiet
-        self.repeats: Repeats | None = None
-        self.accounts: Accounts | None = None
-        self.answers: Answers | None = None
-        self.beyond = False
-        self.carry_sync: CarrySync = flow_sync
-        self.carry_async: CarryAsync = flow_async
-
-    def repeat(self, retry: Repeats, breaker: Accounts | None, beyond: bool, answers: Answers | None) -> None:
-        """Let calls be repeated without flows."""
-        self.repeats, self.accounts, self.beyond, self.answers = retry, breaker, beyond, answers
-        self.carry_sync, self.carry_async = repeat_sync, repeat_async
-
-    def link(self) -> Inner:
-        """Make the chain."""
-        raise NotImplementedError
+        self.shape = shape
 
     def start(self, call: Call) -> Flow[Outcome]:
         """The chain's flow for one call."""
         chain = self.chain
         if chain is None:
-            chain = self.chain = self.link()
+            chain = self.chain = self._link()
         return chain(call)
+
+    def _link(self) -> Inner:
+        chain: Inner = innermost
+        repeats = self.shape.repeats
+        for index, policy in enumerate(reversed(self.policies), 1):
+            chain = functools.partial(policy.flow, chain)
+            if index == -(repeats or 0):
+                chain = functools.partial(handed, chain)
+        return chain
 
 
 def flow_sync(
@@ -255,6 +291,7 @@ def repeat_sync(
     took: float = 0.0,
 ) -> object:
     """What a call comes to by being repeated. Its first attempt raised `failure`, or is still to come."""
+    shape = segment.shape
     classify = segment.classify
     known = classify.known
     error: Exception | None
@@ -262,12 +299,13 @@ def repeat_sync(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
-    elif segment.accounts is None:  # a breaker further out must let the call in first
+    elif not shape.counts:  # a breaker further out must let the call in first
         return flow_sync(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
-    retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
-    breaker = segment.accounts
+    policies: Value = segment.policies
+    retry: Repeats = policies[shape.repeats]
+    breaker: Accounts | None = policies[-1] if shape.counts else None
     tops = retry.tops if DEADLINE.get() is None else ()
     notes: Notes | None = None
     number = 1
@@ -280,7 +318,7 @@ def repeat_sync(
                         permit, error, fault = _admitted(circuit, function)
                     if fault is None:
                         try:
-                            value = function(*args, **kwargs)
+                            value = function(*args, **kwargs) if kwargs else function(*args)
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
@@ -306,8 +344,7 @@ def repeat_sync(
                     break
                 if fault.simple and number < len(tops) and RUNTIME.retrying is None:
                     delay = tops[number] * RUNTIME.random()
-                    notes.faults.append(fault)
-                    notes.delays.append(delay)
+                    notes.trail += fault, delay
                     if number == 1:
                         ATTEMPTS.set(notes)
                 else:
@@ -317,9 +354,7 @@ def repeat_sync(
                 if notes.heard:
                     RUNTIME.tell(retry.waiting(notes, delay))
                 if delay > 0.0:
-                    if number == 1 and in_event_loop():
-                        warn_of_blocking(function)
-                    RUNTIME.sleep(delay)
+                    RUNTIME.sleep(delay, function)
                 if RUNTIME.stopped:
                     break
                 number += 1
@@ -328,13 +363,15 @@ def repeat_sync(
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
         finally:
-            if notes is not None and notes.delays:
-                ATTEMPTS.set(notes.outer)
-        if not segment.beyond:
+            if notes is not None:
+                notes.number = 0
+                notes.function = nobody
+        if not shape.beyond:
             raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
-        if segment.answers is not None:
-            if segment.answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
-                return segment.answers.value
+        if shape.settles:
+            answers: Answers = policies[0]
+            if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
+                return answers.value
             raise error  # type: ignore[misc]
         call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
     finally:
@@ -359,6 +396,7 @@ async def repeat_async(
     took: float = 0.0,
 ) -> object:
     """As `repeat_sync`, in a task: attempts are awaited, waits are cancellable."""
+    shape = segment.shape
     classify = segment.classify
     known = classify.known
     error: Exception | None
@@ -366,12 +404,13 @@ async def repeat_async(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
-    elif segment.accounts is None:  # a breaker further out must let the call in first
+    elif not shape.counts:  # a breaker further out must let the call in first
         return await flow_async(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
-    retry: Repeats = segment.repeats  # type: ignore[assignment]  # there is one, or calls would go on as flows
-    breaker = segment.accounts
+    policies: Value = segment.policies
+    retry: Repeats = policies[shape.repeats]
+    breaker: Accounts | None = policies[-1] if shape.counts else None
     tops = retry.tops if DEADLINE.get() is None else ()
     notes: Notes | None = None
     number = 1
@@ -384,7 +423,7 @@ async def repeat_async(
                         permit, error, fault = _admitted(circuit, function)
                     if fault is None:
                         try:
-                            value = await function(*args, **kwargs)
+                            value = await (function(*args, **kwargs) if kwargs else function(*args))
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
@@ -410,8 +449,7 @@ async def repeat_async(
                     break
                 if fault.simple and number < len(tops) and RUNTIME.retrying is None:
                     delay = tops[number] * RUNTIME.random()
-                    notes.faults.append(fault)
-                    notes.delays.append(delay)
+                    notes.trail += fault, delay
                     if number == 1:
                         ATTEMPTS.set(notes)
                 else:
@@ -429,13 +467,15 @@ async def repeat_async(
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
         finally:
-            if notes is not None and notes.delays:
-                ATTEMPTS.set(notes.outer)
-        if not segment.beyond:
+            if notes is not None:
+                notes.number = 0
+                notes.function = nobody
+        if not shape.beyond:
             raise error  # type: ignore[misc]  # it is one: the loop is left after a failure only
-        if segment.answers is not None:
-            if segment.answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
-                return segment.answers.value
+        if shape.settles:
+            answers: Answers = policies[0]
+            if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
+                return answers.value
             raise error  # type: ignore[misc]
         call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
     finally:

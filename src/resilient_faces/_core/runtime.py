@@ -6,18 +6,18 @@ import logging
 import math
 import os
 import random
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from resilient_faces._core.loops import running_asyncio, tell_if_blocking
 from resilient_faces._light import dataclass
 from resilient_faces.events import Event, Listener
 
-__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "in_event_loop", "logger_of", "on_fork", "running_asyncio", "waker"]
+__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "logger_of", "on_fork"]
 
 SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
 
@@ -32,59 +32,6 @@ def logger_of(policy: str) -> logging.Logger:
     if logger is None:
         logger = _loggers[policy] = logging.getLogger(f"resilient_faces.{policy}")
     return logger
-
-
-_running_loop: Callable[[], object] | None = None  # asyncio's own, once somebody has loaded asyncio
-
-
-def running_asyncio() -> bool:
-    """Whether this thread is inside a running asyncio event loop; asyncio is not imported to find out."""
-    global _running_loop  # noqa: PLW0603  # looked up once: the question is asked for every sleep
-    if _running_loop is None:
-        _running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)  # the one that never raises
-        if _running_loop is None:
-            return False
-    return _running_loop() is not None
-
-
-def in_event_loop() -> bool:
-    """Whether this thread is inside a running event loop, asyncio's or trio's; neither is imported to find out."""
-    if _running_loop is not None and _running_loop() is None and "trio" not in sys.modules:
-        return False
-    if running_asyncio():
-        return True
-    trio = sys.modules.get("trio")
-    try:
-        return trio is not None and trio.lowlevel.current_trio_token() is not None
-    except RuntimeError:  # trio is loaded, and not running here
-        return False
-
-
-class Settable(Protocol):
-    """An event of an event loop, such as anyio's."""
-
-    def set(self) -> object: ...
-
-
-def waker(ready: Settable) -> Callable[[], None]:
-    """Sets an event of this event loop from any thread."""
-    if running_asyncio():
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(ready.set)
-
-        return wake
-    # trio, which is loaded since it runs us. anyio has nothing to wake another thread's loop without waiting for it,
-    # and two loops that wait for each other would never wake.
-    token = sys.modules["trio"].lowlevel.current_trio_token()
-
-    def wake_trio() -> None:
-        token.run_sync_soon(ready.set)  # a RuntimeError if that loop has ended
-
-    return wake_trio
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +51,14 @@ class Switches:
     delay_cap: float = math.inf
 
 
+if TYPE_CHECKING:
+
+    class Sleep(Protocol):
+        """Waits in a thread."""
+
+        def __call__(self, seconds: float, function: Callable[..., object] | None = None, /) -> None: ...
+
+
 class Runtime:
     """One process's way to tell time, draw chances, wait and report. Its members can be swapped for a test.
 
@@ -111,7 +66,8 @@ class Runtime:
         monotonic: Seconds for what stays in this process.
         wall: Seconds since the epoch, for state that machines share.
         random: A draw from [0, 1).
-        sleep: Wait in a thread.
+        sleep: Wait in a thread, in the name of a guarded function if there is one: a wait that stops a running event
+            loop is told, and the message names it.
         asleep: Wait in a task; also the one checkpoint when the seconds are zero.
         listeners: Who hears every event.
         log: The default listener, which writes to `logging`; None until the telemetry floor sets it.
@@ -137,7 +93,7 @@ class Runtime:
         self.monotonic: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.random: Callable[[], float] = random.Random().random
-        self.sleep: Callable[[float], None] = self._sleep
+        self.sleep: Sleep = self._sleep
         self.asleep: Callable[[float], Awaitable[None]] = self._asleep
         self.listeners: tuple[Listener, ...] = ()
         self.log: Listener | None = None
@@ -145,8 +101,9 @@ class Runtime:
         self.stopped = False
         self.retrying: Switches | None = None
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self, seconds: float, function: Callable[..., object] | None = None) -> None:
         if seconds > 0.0:
+            tell_if_blocking(function)
             self.stopping.wait(seconds)
 
     async def _asleep(self, seconds: float) -> None:
@@ -172,9 +129,14 @@ class Runtime:
         """Whether anybody would hear an event of this logging level; if not, it need not be built."""
         return bool(self.listeners) or logger_of(policy).isEnabledFor(level)
 
-    def tell(self, event: Event) -> None:
-        """Hand the event to the default listener and to everybody else. A listener that raises cannot break a call."""
-        for listener in self.listeners if self.log is None else (self.log, *self.listeners):
+    def tell(self, event: Event, *, logged: bool = False) -> None:
+        """Hand the event to the default listener and to everybody else. A listener that raises cannot break a call.
+
+        Args:
+            event: What happened.
+            logged: Its line is in the log already, so that the default listener has nothing to do.
+        """
+        for listener in self.listeners if self.log is None or logged else (self.log, *self.listeners):
             try:
                 listener(event)
             except Exception as error:  # a listener's fault is the listener's; the call goes on
@@ -213,10 +175,12 @@ class Runtime:
 RUNTIME: Final = Runtime()
 
 
-class Forkable(Protocol):
-    """Something with locks or permits that a forked child must renew."""
+if TYPE_CHECKING:
 
-    def after_fork(self) -> None: ...
+    class Forkable(Protocol):
+        """Something with locks or permits that a forked child must renew."""
+
+        def after_fork(self) -> None: ...
 
 
 _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -278,8 +242,10 @@ class ManualRuntime:
         if self.on_sleep is not None:
             self.on_sleep(seconds)
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, function: Callable[..., object] | None = None) -> None:
         """Waiting is letting time pass."""
+        if seconds > 0.0:
+            tell_if_blocking(function)
         self._wait(seconds)
 
     async def asleep(self, seconds: float) -> None:

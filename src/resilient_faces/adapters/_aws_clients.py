@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from resilient_faces._core.context import ATTEMPTS, Link, event, remaining
+from resilient_faces._core.context import ATTEMPTS, Link, event, remaining, underway
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.adapters._aws_credentials import FollowingCredentials
@@ -285,7 +285,7 @@ class _Hooks:
         if number == 1:
             return
         if "resilient_faces.link" not in context:
-            outer = ATTEMPTS.get()
+            outer = underway()
             link = Link(number, self.count, outer)
             context["resilient_faces.link"] = (link, ATTEMPTS.set(link))
         context["resilient_faces.link"][0].number = number

@@ -7,12 +7,13 @@ addresses: a name that means another machine a moment later changes nothing. TLS
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from resilient_faces._core import workers
 from resilient_faces._core.options import Checks, checked_call
@@ -29,6 +30,11 @@ Resolve: TypeAlias = Callable[[str, int], Sequence[str]]
 """Gives the addresses of a name, as text; raises OSError if there are none."""
 
 _SLICE: Final = 16_384  # bytes of one write
+_MOST_ADDRESSES: Final = 4  # dialled in one attempt: whoever owns a name may give it a thousand
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME: Final = re.compile(rf"(?!.{{254}})(?:{_LABEL}\.)*{_LABEL}")
+_UNREAD: Final = "The URL is not one: its host or port cannot be read. Write a name in letters, digits, - and _."
+_TWO_NAMES: Final = frozenset("ßς")  # become another host in Python's IDNA than in a browser's
 
 # By hand and not by `is_global`, which means different things in different versions of Python.
 _SPECIAL: Final[tuple[tuple[str, str], ...]] = (
@@ -42,6 +48,7 @@ _SPECIAL: Final[tuple[tuple[str, str], ...]] = (
     ("192.0.0.0/24", "reserved"),
     ("192.0.2.0/24", "reserved"),
     ("192.88.99.0/24", "reserved"),
+    ("168.63.129.16/32", "reserved"),  # looks public: in Azure it is the host of the virtual machine
     ("198.18.0.0/15", "reserved"),
     ("198.51.100.0/24", "reserved"),
     ("203.0.113.0/24", "reserved"),
@@ -161,18 +168,20 @@ class Destinations:
             raise DestinationError("url", "The URL is not one: it has spaces, control characters or backslashes.")
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-            target = parts.path + (f"?{parts.query}" if parts.query else "")
-            host = host.encode("idna").decode() if not host.isascii() else host
-        except ValueError:  # UnicodeError among them
-            raise DestinationError("url", "The URL is not one: its host or port cannot be read.") from None
+        except ValueError:
+            raise DestinationError("url", _UNREAD) from None
         if parts.scheme not in self.schemes:
             allowed = " and ".join(self.schemes)
             raise DestinationError("scheme", f"The URL must begin with {allowed}: Destinations.schemes says so.")
         if parts.username is not None or parts.password is not None:
             raise DestinationError("credentials", "The URL holds a user name or password; webhooks are signed instead.")
-        if not host or not target.isascii():
-            raise DestinationError("url", "The URL has no host, or characters that must be percent-encoded.")
+        try:
+            host, port = _host(parts), parts.port
+        except ValueError:  # UnicodeError among them
+            raise DestinationError("url", _UNREAD) from None
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        if not target.isascii():
+            raise DestinationError("url", "The URL has characters that must be percent-encoded.")
         if port is None:
             port = 443 if parts.scheme == "https" else 80
         if port == 0 or (self.ports is not None and port not in self.ports):
@@ -211,6 +220,28 @@ class Destinations:
 
 
 Destinations.__init__ = checked_call(Destinations.__init__)  # type: ignore[method-assign]
+
+
+def _host(parts: SplitResult) -> str:
+    """The host of a URL: a name in ASCII, without the dot at its end that certificates do not have, or an address.
+
+    Raises:
+        ValueError: There is none, or one that cannot be.
+    """
+    host = parts.hostname or ""
+    if "[" in parts.netloc:
+        behind = parts.netloc.rpartition("]")[2]
+        if "%" in host or behind.partition(":")[0]:  # a zone is of this machine and no business of a stranger's
+            raise ValueError
+        return str(ipaddress.IPv6Address(host))
+    if not host.isascii():
+        if not _TWO_NAMES.isdisjoint(host):
+            raise ValueError
+        host = host.encode("idna").decode()
+    host = host.removesuffix(".")
+    if not _NAME.fullmatch(host):
+        raise ValueError
+    return host
 
 
 def _within(address: Address) -> Address:
@@ -287,7 +318,7 @@ class Dialler:
             addresses = workers.run(lambda: self._resolve(host, port), budget.left())
         except workers.LimitPassed:
             raise _unresolved("webhook.resolve_timeout") from None
-        except OSError:
+        except (OSError, UnicodeError):
             raise _unresolved("webhook.unresolved") from None
         for last, address in _candidates(self._rules.judge(addresses, host)):
             try:
@@ -331,7 +362,7 @@ class AsyncDialler(Dialler):
             addresses = await workers.run_async(lambda: self._resolve(host, port), budget.left())
         except workers.LimitPassed:
             raise _unresolved("webhook.resolve_timeout") from None
-        except OSError:
+        except (OSError, UnicodeError):
             raise _unresolved("webhook.unresolved") from None
         for last, address in _candidates(self._rules.judge(addresses, host)):
             try:
@@ -386,8 +417,9 @@ class Content:
 
 
 def _candidates(addresses: Sequence[str]) -> list[tuple[int, str]]:
-    """Each address with how many are left, itself included."""
-    return [(len(addresses) - place, address) for place, address in enumerate(addresses)]
+    """Each address that is tried with how many are left, itself included."""
+    tried = addresses[:_MOST_ADDRESSES]
+    return [(len(tried) - place, address) for place, address in enumerate(tried)]
 
 
 def _within_time(options: dict[str, Any], budget: Budget, left: int) -> dict[str, Any]:

@@ -182,7 +182,13 @@ class Verifier:
 
         Raises:
             SignatureError: It is not accepted; `reason` says why.
+            OptionError: The body is no bytes.
         """
+        if not isinstance(body, bytes):
+            raise OptionError(
+                f"Verifier.verify.body must be bytes, as they came; got {type(body).__name__}. "
+                "What was decoded or parsed has another signature."
+            )
         lower = {str(name).lower(): value for name, value in headers.items()}
         delivery, written, given = lower.get(ID), lower.get(TIMESTAMP), lower.get(SIGNATURE)
         if not delivery or not written or not given:

@@ -164,7 +164,7 @@ class Gallery:
         Raises:
             OptionError: It has another shape, or is not finite.
         """
-        return self.match_all(self._numpy.asarray(embedding)[None])[0]
+        return self.match_all(self._reals(embedding, "Gallery.match")[None])[0]
 
     def match_all(self, embeddings: Image) -> tuple[Match, ...]:
         """Whose faces these are, all judged by the same state of the gallery.
@@ -172,14 +172,16 @@ class Gallery:
         Args:
             embeddings: Of shape (faces, length).
         """
-        return tuple(self._judge(found) for found in self._ranked(embeddings, 2))
+        asked = self._reals(embeddings, "Gallery.match")
+        return tuple(self._judge(found) for found in self._ranked(asked, 2, "Gallery.match"))
 
     def nearest(self, embedding: Image, most: int = 5) -> tuple[Neighbour, ...]:
         """The nearest persons, nearest first, however far away they are."""
         checks = Checks("Gallery.nearest")
         checks.whole("most", most, 1)
         checks.done()
-        return next(iter(self._ranked(self._numpy.asarray(embedding)[None], most)))
+        asked = self._reals(embedding, "Gallery.nearest")[None]
+        return next(iter(self._ranked(asked, most, "Gallery.nearest")))
 
     def _judge(self, found: tuple[Neighbour, ...]) -> Match:
         if not found:
@@ -192,11 +194,10 @@ class Gallery:
             return Match(None, best.cosine, margin, "too_close")
         return Match(best.identity, best.cosine, margin)
 
-    def _ranked(self, embeddings: Image, most: int) -> Iterator[tuple[Neighbour, ...]]:
+    def _ranked(self, asked: Image, most: int, where: str) -> Iterator[tuple[Neighbour, ...]]:
         numpy = self._numpy
-        asked = numpy.asarray(embeddings, dtype=numpy.float64)
-        lengths = self._lengths(asked, "Gallery.match")
-        asked = asked / lengths[:, None]
+        lengths = self._lengths(asked, where)
+        asked = asked.astype(numpy.float64, copy=False) / lengths[:, None]
         state = self._state
         if state.count == 0:
             yield from ((),) * len(asked)
@@ -224,7 +225,8 @@ class Gallery:
             exact = numpy.concatenate([self._exact(state, part, asked) for part in _parts(numpy, close)])
             first = int(exact.argmax())  # of exactly equal ones the one that was enrolled first
             person = int(persons[close[first]])
-            found.append(Neighbour(state.names[person], float(exact[first])))
+            cosine = min(1.0, max(-1.0, float(exact[first])))  # a last bit may be too many
+            found.append(Neighbour(state.names[person], cosine))
             if len(found) < most:
                 scores[persons == person] = -numpy.inf
         return tuple(found)
@@ -237,7 +239,7 @@ class Gallery:
 
     def add(self, identity: str, embedding: Image) -> None:
         """Enrol one more embedding of a person."""
-        self.add_all([identity], self._numpy.asarray(embedding)[None])
+        self.add_all([identity], self._reals(embedding, "Gallery.add")[None])
 
     def add_all(self, identities: Sequence[str], embeddings: Image) -> None:
         """Enrol many; whoever matches meanwhile sees all of them or none.
@@ -250,7 +252,8 @@ class Gallery:
             OptionError: Shapes do not fit, an identity is no text, or an embedding has no direction; nothing was added.
         """
         numpy = self._numpy
-        rows = numpy.asarray(embeddings, dtype=numpy.float32)
+        with numpy.errstate(over="ignore"):  # what is too large for float32 is refused by its length
+            rows = self._reals(embeddings, "Gallery.add").astype(numpy.float32, copy=False)
         lengths = self._lengths(rows, "Gallery.add")
         checks = Checks("Gallery.add")
         checks.that(len(identities) == len(rows), "identities", f"as many as embeddings ({len(rows)})", len(identities))
@@ -351,6 +354,16 @@ class Gallery:
             0,
         )
 
+    def _reals(self, embeddings: Image, where: str) -> Any:
+        """What was given as an array of real numbers."""
+        try:
+            given = self._numpy.asarray(embeddings)
+        except (TypeError, ValueError):
+            given = None
+        if given is None or given.dtype.kind not in "fiu":
+            raise OptionError(f"{where} needs embeddings as an array of real numbers; got something else.")
+        return given
+
     def _lengths(self, rows: Any, where: str) -> Any:
         """Lengths of embeddings in float64, once their shape is right and each has a direction."""
         numpy = self._numpy
@@ -360,7 +373,8 @@ class Gallery:
         lengths = numpy.empty(len(rows), numpy.float64)
         for start in range(0, len(rows), _ROWS):  # a million rows in float64 would be 4 GB
             part = rows[start : start + _ROWS].astype(numpy.float64)
-            lengths[start : start + _ROWS] = numpy.sqrt((part * part).sum(axis=1))
+            with numpy.errstate(over="ignore", invalid="ignore"):
+                lengths[start : start + _ROWS] = numpy.sqrt((part * part).sum(axis=1))
         if not ((lengths >= _SMALLEST) & (lengths <= _LARGEST)).all():  # not a number is neither
             raise OptionError(
                 f"{where} needs embeddings of finite numbers with a length from {_SMALLEST:g} to {_LARGEST:g}; "
@@ -446,6 +460,7 @@ class Gallery:
 
         Raises:
             GalleryError: The file is missing, damaged, newer than this version, or of another space. It stays there.
+            OSError: It cannot be read.
         """
         path = Path(path).absolute()
         try:
@@ -488,6 +503,8 @@ class Gallery:
             state.rows[start : start + _ROWS] = part.reshape(-1, self.length)
         if count and (persons.min() < 0 or persons.max() >= len(names)):
             raise _damaged(path, "it has embeddings of nobody")
+        if len(numpy.unique(persons)) != len(names):
+            raise _damaged(path, "it has persons without an embedding")
         try:
             lengths = self._lengths(state.rows, "Gallery.load")
         except OptionError:
@@ -542,13 +559,14 @@ def _checked(file: BinaryIO, path: Path) -> int:
 def _header(text: bytes, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(text)
-        good = isinstance(header, dict) and type(header["schema"]) is int
+        good = isinstance(header, dict) and type(header["schema"]) is int and header["schema"] >= 1
         if good and header["schema"] <= SCHEMA:
             good = isinstance(header["space"], str) and type(header["length"]) is int and header["length"] > 0
             good = good and type(header["embeddings"]) is int and header["embeddings"] >= 0
+            good = good and isinstance(header["identities"], list)
             good = good and len(set(header["identities"])) == len(header["identities"])
-            good = good and all(isinstance(one, str) for one in header["identities"])
-    except (ValueError, KeyError, TypeError):
+            good = good and all(isinstance(one, str) and one for one in header["identities"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         good = False
     if not good:
         raise _damaged(path, "its header cannot be read")

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -56,6 +57,8 @@ SAME_PERSON: Final = 0.5  # cosine that counts as the same person unless told ot
 SAME_PERSON_PERCENT: Final = 80.0  # and the likeness that it is shown as: Rekognition's own default threshold
 GOOD_FACE: Final = 0.6  # detector's score that a photo to enrol from must reach unless told otherwise
 
+_NO_LIBRARY: Final = re.compile(r"(lib[\w.+-]+): (?:cannot open shared object file|No such file)")  # glibc's, musl's
+_NO_PATH: Final = (OSError, RuntimeError, ValueError)  # ~ without a home, as in some containers, is a RuntimeError
 _SHORTEST_SIDE: Final = 16  # px
 _CROP: Final = 112  # px
 _TEMPLATE: Final = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -78,13 +81,23 @@ class PackError(ResilienceError):
 
 
 class MissingLibraryError(MissingExtraError):
-    """InsightFace is installed, but a library of the operating system that its OpenCV needs is not."""
+    """InsightFace is installed, but a library of the operating system that its OpenCV needs is not.
+
+    Attributes:
+        HEADLESS: The command that puts an OpenCV without windows in its place, which needs no such library. In this
+            order, and by force: both packages write the same folder.
+        LIBRARIES: The command that installs what OpenCV needs, on Debian and Ubuntu.
+    """
+
+    HEADLESS: ClassVar[str] = (
+        "pip uninstall -y opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
+    )
+    LIBRARIES: ClassVar[str] = "apt-get install -y libgl1 libglib2.0-0"
 
     def __str__(self) -> str:
         return (
-            f"{self.missing} is not on this system, and opencv-python needs it. Install it with: "
-            "apt-get install libgl1 libglib2.0-0. Where nothing can be installed: "
-            "pip uninstall -y opencv-python, then pip install --force-reinstall --no-deps opencv-python-headless."
+            f"{self.missing} is not on this system, and opencv-python needs it. Take the OpenCV without windows: "
+            f"`{self.HEADLESS}`. Or install what it needs: `{self.LIBRARIES}`."
         )
 
 
@@ -189,8 +202,6 @@ class InsightFaceEngine:
     def detect(self, picture: Picture) -> tuple[Face, ...]:
         """Find the faces of one picture, best score first, then the largest; empty if there are none."""
         boxes, points = self._analysis.det_model.detect(self._bgr(picture))
-        if len(boxes) and points is None:
-            raise PackError("incomplete", "The pack's detector gives no landmarks, so no face can be aligned.")
         faces = [
             Face(
                 box=(
@@ -250,6 +261,8 @@ class InsightFaceEngine:
             ) from error
         if "recognition" not in loaded.models:  # an interrupted unpacking: faces would be found and have no embedding
             raise _incomplete(directory, "recogniser")
+        if not getattr(loaded.det_model, "use_kps", False):  # found out now, not at the first face
+            raise _incomplete(directory, "detector that gives landmarks, by which faces are aligned")
         return loaded
 
     def _warm_up(self, directory: Path) -> None:
@@ -506,7 +519,7 @@ class FrameRecogniser:
 
     async def arecognise(self, frame: Image | None, gallery: Gallery) -> Sightings:
         """As `recognise`, in a worker thread; one that is cancelled ends with its frame."""
-        return await run_async(functools.partial(self.recognise, frame, gallery), None)
+        return await run_async(functools.partial(self.recognise, frame, gallery), None, apart=True)
 
     @staticmethod
     def _see(engine: Recogniser, picture: Picture, gallery: Gallery, found: list[Sighting]) -> None:
@@ -574,7 +587,7 @@ def _files_of(pack: Path) -> object:
     """What tells whether a pack has changed: names, sizes and times of its files."""
     try:
         found = [(file.name, file.stat()) for file in sorted(pack.expanduser().glob("*.onnx"))]
-    except OSError:
+    except _NO_PATH:
         return None
     return [(name, now.st_size, now.st_mtime_ns) for name, now in found]
 
@@ -585,8 +598,12 @@ def checked_pack(directory: Path) -> Path:
     Raises:
         PackError: It is not there, is empty, or has empty files.
     """
-    directory = directory.expanduser().absolute()
-    if not directory.is_dir():
+    try:
+        directory = directory.expanduser().absolute()
+        there = directory.is_dir()
+    except _NO_PATH:
+        there = False
+    if not there:
         raise PackError(
             "missing",
             f"The model pack {directory} is not there, and nothing is downloaded. Name a directory with the pack's "
@@ -621,7 +638,7 @@ def _library(module: str) -> Any:
     try:
         return load(module, "insightface")
     except MissingExtraError as error:
-        cause = str(error.__cause__)
-        if ".so" in cause:  # such as: libGL.so.1: cannot open shared object file
-            raise MissingLibraryError("insightface", cause.partition(":")[0]) from error
+        found = _NO_LIBRARY.search(str(error.__cause__))
+        if module == "cv2" and found is not None:
+            raise MissingLibraryError("insightface", found[1]) from error
         raise

@@ -12,7 +12,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces._core.context import DEADLINE
@@ -130,7 +130,7 @@ class _Sending:
 
     id: str
     about: str
-    body: bytes
+    body: bytes = field(repr=False)
     headers: dict[str, str]
     began: float
     destination: Destination | None = None
@@ -263,6 +263,8 @@ class Webhook:
             good = isinstance(id, str) and DELIVERY_ID.fullmatch(id) is not None
             checks.that(good, "id", "1 to 128 letters, digits, - and _", id)
         checks.that(isinstance(body, (bytes, Mapping)), "body", "a mapping or bytes", type(body).__name__)
+        good = isinstance(about, str) and about.isprintable()  # it goes into log lines, and a line break would make two
+        checks.that(good, "about", "printable text", "one that is not")
         checks.done()
         headers = {"content-type": "application/octet-stream", "user-agent": "resilient-faces"}
         if isinstance(body, bytes):
@@ -270,7 +272,7 @@ class Webhook:
         else:
             headers["content-type"] = "application/json"
             try:
-                text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                text = json.dumps(dict(body), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
                 content = text.encode()
             except (TypeError, ValueError, RecursionError) as error:  # whose text may hold what is in the body
                 raise OptionError(

@@ -12,12 +12,12 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import ClassVar, Final
 
 from resilient_faces._core.gates import tell_news
 from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
 from resilient_faces._core.runtime import RUNTIME
-from resilient_faces._light import dataclass
+from resilient_faces._light import dataclass, field
 from resilient_faces.breaker.machine import State, Trial, Trigger, open_seconds, step, verdict_of
 from resilient_faces.breaker.window import Statistic, TripRule
 from resilient_faces.faults import Fault, Kind
@@ -53,6 +53,15 @@ class Settings:
     needed: int
     probe_lease: float
     initial: State
+    timed: bool = field(init=False, repr=False, compare=False)  # a rule needs to know how long calls take
+    slow_after: float = field(init=False, repr=False, compare=False)  # seconds from which on a call is slow
+    deaf: bool = field(init=False, repr=False, compare=False)  # no rule takes notes of successes
+
+    def __post_init__(self) -> None:
+        slow_after = min([rule.slow_after for rule in self.trips], default=math.inf)
+        object.__setattr__(self, "slow_after", slow_after)
+        object.__setattr__(self, "timed", slow_after != math.inf)
+        object.__setattr__(self, "deaf", all(getattr(rule, "deaf", False) for rule in self.trips))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +126,15 @@ class Circuit:
         "state",
     )
 
+    _making: ClassVar = threading.Lock()  # around the making of another
+
     def __init__(self, name: str, settings: Settings, key: Hashable = "") -> None:
         self.name = name
         self.key = key if isinstance(key, str) else str(key)
         self.last: str | None = None
         self.news: list[Transition] = _NONE
         self._settings = settings
-        self._lock = threading.Lock()
+        self._lock: threading.Lock | None = None  # made when first needed: most circuits never count anything
         self._rejections = _NO_REJECTIONS
         self._failures = 0
         self._opened = 0
@@ -152,6 +163,12 @@ class Circuit:
             self._move(trigger, RUNTIME.monotonic(), None)
             self.news = _NONE
 
+    def _new_lock(self) -> threading.Lock:
+        with Circuit._making:
+            if self._lock is None:
+                self._lock = threading.Lock()
+            return self._lock
+
     # -- what the direct path and the flow ask ---------------------------------------------------------------------
 
     def refusal(self) -> float:
@@ -167,7 +184,7 @@ class Circuit:
         permit = self.generation
         if permit is not None:
             return permit
-        with self._lock:
+        with self._lock or self._new_lock():
             granted = self._admit(RUNTIME.monotonic())
         if self._undetermined is not None:
             self._determine()
@@ -200,14 +217,13 @@ class Circuit:
             ends = [one.expires - now for one in self._probes if one.expires is not None]
             return Refused(min([*ends, self._settings.recovery_timeout]))
         self._trial = trial.admitted()
-        slow_after = min((rule.slow_after for rule in self._settings.trips), default=math.inf)
-        permit = Permit(None, slow_after, now + self._settings.probe_lease)
+        permit = Permit(None, self._settings.slow_after, now + self._settings.probe_lease)
         self._probes.append(permit)
         return permit
 
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""
-        with self._lock:
+        with self._lock or self._new_lock():
             if permit is self.generation:
                 if verdict is _SUCCESS:
                     self._succeeded(slow)
@@ -269,7 +285,7 @@ class Circuit:
 
     def trip(self, permit: Permit, fault: Fault | None) -> None:
         """Open at once because of one answer; a permit of an older generation changes nothing."""
-        with self._lock:
+        with self._lock or self._new_lock():
             now = RUNTIME.monotonic()
             if permit is self.generation:
                 self._failures += self.state is not State.disabled
@@ -294,7 +310,7 @@ class Circuit:
 
     def reset(self) -> None:
         """Close, and forget all failures, probes and holds."""
-        with self._lock:
+        with self._lock or self._new_lock():
             self._holders = _NOBODY
             if self.state is State.closed:
                 self._close()
@@ -309,7 +325,7 @@ class Circuit:
             seconds: None holds it open without an end.
             by: Who holds it: it stays open until every holder has released it.
         """
-        with self._lock:
+        with self._lock or self._new_lock():
             now = RUNTIME.monotonic()
             self._holders = self._holders | {by}
             until = math.inf if seconds is None else now + seconds
@@ -322,7 +338,7 @@ class Circuit:
 
     def release(self, *, by: object = None) -> None:
         """End `force_open`, `disable` or `metrics_only`. A circuit that was forced open probes first."""
-        with self._lock:
+        with self._lock or self._new_lock():
             self._holders = self._holders - {by}
             if self.state is State.forced_open and self._holders:
                 return
@@ -331,19 +347,19 @@ class Circuit:
 
     def disable(self) -> None:
         """Let everything pass and count nothing, until `release`."""
-        with self._lock:
+        with self._lock or self._new_lock():
             self._move(Trigger.disable, RUNTIME.monotonic(), None)
         tell_news(self)
 
     def metrics_only(self) -> None:
         """Let everything pass, count it, and only tell when the circuit would have opened; until `release`."""
-        with self._lock:
+        with self._lock or self._new_lock():
             self._move(Trigger.observe, RUNTIME.monotonic(), None)
         tell_news(self)
 
     def snapshot(self) -> Snapshot:
         """How the circuit stands now."""
-        with self._lock:
+        with self._lock or self._new_lock():
             now = RUNTIME.monotonic()
             left = self._until - now if self.state in _OPENS else None
             figures: dict[str, float] = {}
@@ -369,7 +385,7 @@ class Circuit:
 
     def adopt_open(self, seconds: float, last: str | None, reopenings: int) -> None:
         """Be open for so many seconds because another process is, or tries whether it may close."""
-        with self._lock:
+        with self._lock or self._new_lock():
             now = RUNTIME.monotonic()
             if self.state in (State.closed, State.open, State.half_open):
                 self.last = last
@@ -383,13 +399,13 @@ class Circuit:
 
     def adopt_closed(self) -> None:
         """Close because another process found the dependency healthy."""
-        with self._lock:
+        with self._lock or self._new_lock():
             if self.state in (State.open, State.half_open):
                 self._move(Trigger.reset, RUNTIME.monotonic(), None)
 
     def enough(self, permit: Permit, fault: Fault | None) -> None:
         """Open because all processes together have seen enough failures; an older generation's permit is too late."""
-        with self._lock:
+        with self._lock or self._new_lock():
             if permit is self.generation:
                 self._enough(RUNTIME.monotonic(), fault)
         if self._undetermined is not None:
@@ -455,15 +471,13 @@ class Circuit:
         """A new generation with fresh statistics. Late notes go to the old ones, which nobody reads."""
         self._reopenings = 0
         self.state = State.closed
-        rules = self._settings.trips
-        if all(getattr(rule, "deaf", False) for rule in rules):
+        if self._settings.deaf:
             self._statistics, self._only = (), None  # made at the first failure: successes are nothing to them
             # What tells generations apart is that the next one is another, so circuits may share their first.
             self.calm = self.generation = Permit() if begun else _FIRST
             return
         self._count()
-        slow_after = min([rule.slow_after for rule in rules], default=math.inf)
-        self.calm = self.generation = Permit(_note_of(self._statistics), slow_after)
+        self.calm = self.generation = Permit(_note_of(self._statistics), self._settings.slow_after)
 
     def _count(self) -> None:
         """Fresh statistics. Most circuits have one, which is asked without a loop, and without a clock if it may be."""
@@ -478,7 +492,7 @@ class Circuit:
             self.calm = self.generation = Permit()
         else:
             self._count()
-            self.generation = Permit(None, min([r.slow_after for r in self._settings.trips], default=math.inf))
+            self.generation = Permit(None, self._settings.slow_after)
 
     def _open_time(self) -> float:
         settings = self._settings
@@ -486,7 +500,7 @@ class Circuit:
 
     def _determine(self) -> None:
         """Let the user's function change the open time of the opening that just happened; no lock while it runs."""
-        with self._lock:
+        with self._lock or self._new_lock():
             opening, self._undetermined = self._undetermined, None
             opened = self._opened
         compute = self._settings.open_for
@@ -497,7 +511,7 @@ class Circuit:
             seconds = max(0.0, float(compute(opening)))
         except Exception:  # the circuit stays open whatever the user's function does
             return
-        with self._lock:
+        with self._lock or self._new_lock():
             if self._opened == opened and self.state is State.open:
                 self._until = self._refusing = self._until + seconds - default
                 if self.news:
@@ -508,14 +522,15 @@ class Circuit:
 
     def take_news(self) -> list[Transition]:
         """The changes that nobody has told yet; whoever takes them tells them."""
-        with self._lock:
+        with self._lock or self._new_lock():
             news = self.news
             self.news = _NONE
             return news
 
     def after_fork(self) -> None:
         """In a forked child: a fresh lock, and the probes stay the parent's."""
-        self._lock = threading.Lock()
+        Circuit._making = threading.Lock()
+        self._lock = None
         if self.state is State.half_open:
             self._probes = []
             self._trial = Trial(self._settings.probes, self._settings.needed)
@@ -525,7 +540,7 @@ class Circuit:
         """Whether nothing is lost if the circuit goes: closed, and no failure counts towards opening it."""
         if self.state is not _CLOSED or self.calm is None:
             return False
-        return not any(statistic.bad(RUNTIME.monotonic()) for statistic in self._statistics)
+        return not self._statistics or not any(one.bad(RUNTIME.monotonic()) for one in self._statistics)
 
     def __repr__(self) -> str:
         return f"<circuit {self.name!r}{f' of {self.key!r}' if self.key else ''}: {self.state.value}>"

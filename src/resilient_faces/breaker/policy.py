@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 from resilient_faces._core.drivers import run_sync
 from resilient_faces._core.effects import Flow, Inner, Tell
 from resilient_faces._core.gates import OPEN, rejection, tell_news, transition_event
+from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
     Call,
@@ -26,7 +27,7 @@ from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces._light import dataclass, field
 from resilient_faces.breaker.circuit import Circuit, Opening, Settings
 from resilient_faces.breaker.machine import State
-from resilient_faces.breaker.registry import Family, circuits
+from resilient_faces.breaker.registry import Family, Terms, circuits
 from resilient_faces.breaker.store import BreakerStore
 from resilient_faces.breaker.window import TripRule, consecutive
 from resilient_faces.composing import Decorator
@@ -34,12 +35,12 @@ from resilient_faces.errors import CircuitOpenError, DecorationError
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
 
 if TYPE_CHECKING:
+    from resilient_faces._light import Record
     from resilient_faces.breaker.sharing import Sharing
 
 __all__ = ["Breaker", "circuit_breaker"]
 
 KeyOf: TypeAlias = Callable[..., Hashable]
-_MOST_SHARED: Final = 256  # settings remembered for sharing
 _STATES: Final = {name: State(name) for name in ("closed", "open", "forced_open", "disabled", "metrics_only")}
 
 
@@ -106,17 +107,41 @@ class Breaker(Decorator[NoReturn]):
     replace: bool = field(default=False, kw_only=True, compare=False)
 
     _family: Family = field(init=False, repr=False, compare=False)
-    _judge: _Judge = field(init=False, repr=False, compare=False)
     _sharing: Sharing | None = field(init=False, repr=False, compare=False)
 
+    if TYPE_CHECKING:
+        _record: ClassVar[Record]  # all options but the name, see `_light`
+    __own__: ClassVar[tuple[str, ...]] = ("name",)
     answers: ClassVar[bool] = False
     role: ClassVar[str] = "breaker"
 
     def __post_init__(self) -> None:
-        self._check()
+        name, facts = self.name, self._record.memo
+        if not isinstance(facts, _Facts) or not isinstance(name, str) or not name:
+            self._check()
+        if not isinstance(facts, _Facts):
+            facts = self._record.memo = self._found_good()
+        terms = facts.terms
         set_ = object.__setattr__
-        settings = _settings(
-            self.trips if isinstance(self.trips, tuple) else (self.trips,),
+        set_(self, "_family", Family("", terms) if name is None else circuits.bind(name, terms, self.replace))
+        set_(self, "_sharing", None if facts.quiet else self._share(terms.settings.trips))
+
+    @property
+    def traits(self) -> Traits | None:
+        """What planning must know of it; the same for all breakers with these options."""
+        facts = self._record.memo
+        if not isinstance(facts, _Facts):
+            return None
+        if facts.traits is None:
+            facts.traits = found_traits(self)
+        return facts.traits
+
+    def _found_good(self) -> _Facts:
+        """What all breakers with these options go by."""
+        trips = self.trips if isinstance(self.trips, tuple) else (self.trips,)
+        self._record.values["trips"] = trips
+        settings = Settings(
+            trips,
             self.recovery_timeout,
             self.growth,
             self.max_recovery_timeout,
@@ -126,34 +151,21 @@ class Breaker(Decorator[NoReturn]):
             self.probe_lease,
             _STATES[self.initial],
         )
-        set_(self, "trips", settings.trips)
         plain = self.failures is None and self.ignore is None and self.trip_on is None and self.on_result is None
-        set_(self, "_judge", _PLAIN if plain else _Judge(self.failures, self.ignore, self.trip_on, self.on_result))
-        if self.name is None:
-            family = Family("", settings, (), self.max_keys)
-        else:
-            family = circuits.bind(self.name, settings, self._others(), self.max_keys, self.replace)
-        set_(self, "_family", family)
-        sharing = None
-        if (store := self.store) is not None:
-            sharing = family.share(lambda: self._share(store, settings.trips))
-        set_(self, "_sharing", sharing)
+        judge = _PLAIN if plain else _Judge(self.failures, self.ignore, self.trip_on, self.on_result)
+        others = tuple([(name, value) for name, usual in _OTHERS if (value := getattr(self, name)) is not usual])
+        return _Facts(Terms(settings, others, self.max_keys), judge, quiet=self.store is None)
 
-    def _share(self, store: BreakerStore, trips: tuple[TripRule, ...]) -> Sharing:
-        from resilient_faces.breaker.sharing import Sharing  # few breakers have a store
+    def _share(self, trips: tuple[TripRule, ...]) -> Sharing:
+        """How the circuits of this name are kept in step: the same for all breakers of it, which are one process."""
+        from resilient_faces.breaker.sharing import Sharing, of_family  # few breakers have a store
 
+        assert self.store is not None
         # Not seldomer than the circuit may have been open, or a process would miss that it was.
         refresh = min(self.refresh, self.recovery_timeout)
-        return Sharing(store, refresh, self.store_timeout, trips, 1 if self.key is None else self.max_keys)
-
-    def _others(self) -> tuple[object, ...]:
-        """The options that the settings do not hold and that are not the defaults: names and values by turns."""
-        others: tuple[object, ...] = ()
-        for option, default in _OTHERS:
-            given = getattr(self, option)
-            if given is not default:
-                others += (option, given)
-        return others
+        most = 1 if self.key is None else self.max_keys
+        made = Sharing(self.store, refresh, self.store_timeout, trips, most)
+        return of_family.setdefault(self._family, made)
 
     def _check(self) -> None:
         checks = Checks("Breaker")
@@ -211,19 +223,25 @@ class Breaker(Decorator[NoReturn]):
     # -- for the direct path ---------------------------------------------------------------------------------------
 
     @property
+    def _judge(self) -> _Judge:
+        facts = self._record.memo
+        assert isinstance(facts, _Facts)
+        return facts.judge
+
+    @property
     def quiet(self) -> bool:
         """A shared circuit asks its store before calls."""
-        return self.store is None
+        return self._sharing is None
 
     @property
     def steady(self) -> bool:
         """Whether the direct path can count for this breaker by itself: no clock, no store, no look at results."""
-        return self.store is None and not self.timed and self.on_result is None
+        return self._sharing is None and not self._judge.examines and not self.timed
 
     @property
     def timed(self) -> bool:
         """Whether a rule needs to know how long calls take."""
-        return any(not math.isinf(one.slow_after) for one in self._family.settings.trips)
+        return self._family.terms.settings.timed
 
     def gate(self, function: Callable[..., object]) -> Gate:
         """The one circuit, which takes this function's name if it has none yet."""
@@ -243,7 +261,7 @@ class Breaker(Decorator[NoReturn]):
 
     @property
     def looks_at_results(self) -> bool:
-        return self.on_result is not None
+        return self._judge.examines
 
     def examine(self, value: object) -> bool:
         """Whether this returned value is a failure."""
@@ -276,7 +294,7 @@ class Breaker(Decorator[NoReturn]):
 
     def account(self, circuit: Gate, permit: Permit, error: Exception | None, fault: Fault, slow: bool) -> None:
         """Count a failed call that was made under this permit."""
-        judge = self._judge
+        judge: _Judge = self._record.memo.judge  # type: ignore[attr-defined]  # of `_Facts`, once it is made
         if judge.plain:
             if fault.rule.failure:
                 circuit.settle(permit, _FAILURE, fault, slow)
@@ -491,20 +509,18 @@ _RARE: Final = (
     ("probe_lease", 60.0),
     ("initial", "closed"),
 )
-_shared: Final[dict[tuple[object, ...], Settings]] = {}
 
 
-def _settings(*options: object) -> Settings:
-    """The settings of these options: the same object for all breakers whose options are equal."""
-    try:
-        found = _shared.get(options)
-    except TypeError:  # not hashable: settings of its own
-        return Settings(*options)  # type: ignore[arg-type]
-    if found is None:
-        if len(_shared) >= _MOST_SHARED:
-            _shared.clear()
-        found = _shared[options] = Settings(*options)  # type: ignore[arg-type]
-    return found
+class _Facts:
+    """What breakers with the same options go by, whatever their names."""
+
+    __slots__ = ("judge", "quiet", "terms", "traits")
+
+    def __init__(self, terms: Terms, judge: _Judge, *, quiet: bool) -> None:
+        self.traits: Traits | None = None
+        self.terms = terms
+        self.judge = judge
+        self.quiet = quiet
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------

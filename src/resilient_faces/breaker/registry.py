@@ -11,20 +11,32 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from types import CodeType, FrameType, FunctionType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from resilient_faces._core.runtime import on_fork
-from resilient_faces._light import changed
+from resilient_faces._light import changed, dataclass
 from resilient_faces.breaker.circuit import Circuit, Settings, Snapshot
 from resilient_faces.breaker.machine import State
 from resilient_faces.errors import DuplicateNameError, ResilienceError
 
-if TYPE_CHECKING:
-    from resilient_faces.breaker.sharing import Sharing
+__all__ = ["Circuits", "Family", "Switch", "Terms", "circuits"]
 
-__all__ = ["Circuits", "Family", "Switch", "circuits"]
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a name stands for; a breaker of that name with others is an error.
+
+    Attributes:
+        settings: What the circuits follow.
+        options: Further options that are not the defaults, by name.
+        limit: Keys at most; beyond it calm circuits go, oldest first.
+    """
+
+    settings: Settings
+    options: tuple[tuple[str, object], ...]
+    limit: int
 
 
 class Family:
@@ -32,41 +44,20 @@ class Family:
 
     Attributes:
         name: The name.
-        settings: What they follow.
-        options: What must be equal for the name to be shared, beside the settings: names and values by turns.
-        limit: Keys at most; beyond it calm circuits go, oldest first.
-        sharing: How they are kept in step with a store; one for all breakers of the name, which are one process.
+        terms: What they follow.
         users: Breakers of this name; counted by the registry.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_code",
-        "_line",
-        "limit",
-        "live",
-        "name",
-        "options",
-        "settings",
-        "sharing",
-        "single",
-        "users",
-        "watched",
-    )
+    __slots__ = ("__weakref__", "_code", "_line", "live", "name", "single", "terms", "users", "watched")
 
     _lock: ClassVar = threading.Lock()  # around the making of a circuit, which is quick and rare: one for all
 
-    def __init__(
-        self, name: str, settings: Settings, options: tuple[object, ...], limit: int, frame: FrameType | None = None
-    ) -> None:
+    def __init__(self, name: str, terms: Terms, frame: FrameType | None = None) -> None:
         self.name = name
-        self.settings = settings
-        self.options = options
-        self.limit = limit
+        self.terms = terms
         self.live: dict[Hashable, Circuit] | None = None
         self.single: Circuit | None = None
         self.watched: dict[Hashable, weakref.ref[object]] | None = None
-        self.sharing: Sharing | None = None
         self.users = 0
         self._code = None if frame is None else frame.f_code
         self._line = 0 if frame is None else frame.f_lineno
@@ -85,7 +76,7 @@ class Family:
             with self._lock:
                 circuit = self.single
                 if circuit is None:
-                    circuit = self.single = Circuit(self.name, self.settings)
+                    circuit = self.single = Circuit(self.name, self.terms.settings)
         return circuit
 
     def of(self, key: Hashable) -> Circuit:
@@ -95,10 +86,10 @@ class Family:
                 self.live = {}
             circuit = self.live.get(key)
             if circuit is None:
-                if len(self.live) >= self.limit:
+                if len(self.live) >= self.terms.limit:
                     calm = next((k for k, one in self.live.items() if one.calm is not None), None)
                     self.live.pop(next(iter(self.live)) if calm is None else calm)
-                circuit = self.live[key] = Circuit(self.name, self.settings, key)
+                circuit = self.live[key] = Circuit(self.name, self.terms.settings, key)
             return circuit
 
     def watch(self, key: Hashable, instance: object) -> None:
@@ -118,13 +109,6 @@ class Family:
 
         watched[key] = weakref.ref(instance, gone)
 
-    def share(self, make: Callable[[], Sharing]) -> Sharing:
-        """How its circuits are kept in step with a store, made if need be."""
-        with self._lock:
-            if self.sharing is None:
-                self.sharing = make()
-            return self.sharing
-
     def all(self) -> list[Circuit]:
         """The circuits that exist now."""
         keyed = [] if self.live is None else list(self.live.values())
@@ -138,7 +122,10 @@ class Family:
     @property
     def forgettable(self) -> bool:
         """Whether nothing is lost if the family goes."""
-        return all(circuit.forgettable for circuit in self.all())
+        single = self.single
+        if single is not None and not single.forgettable:
+            return False
+        return self.live is None or all(circuit.forgettable for circuit in list(self.live.values()))
 
 
 class Circuits:
@@ -154,17 +141,18 @@ class Circuits:
         self._kept: set[Family] = set()  # without a breaker, but with something to remember
         on_fork(self)
 
-    def bind(self, name: str, settings: Settings, options: tuple[object, ...], limit: int, replace: bool) -> Family:
+    def bind(self, name: str, terms: Terms, replace: bool) -> Family:
         """The family of this name, with one user more.
 
         Raises:
             DuplicateNameError: The name is taken by one with other options.
         """
-        place = frame_of_caller()
+        place = frame_of_caller(4)  # above `bind` are two of `Breaker`'s
         with self._lock:
-            self._count_off()
+            if self._left or self._kept:
+                self._count_off()
             family = self._families.get(name)
-            if family is not None and not replace and not _same_options(family, settings, options):
+            if family is not None and not replace and family.terms is not terms and not _equal(family.terms, terms):
                 raise DuplicateNameError(
                     f"circuit {name!r} exists with other options: first given in {family.place}, now in "
                     f"{place.f_code.co_filename}:{place.f_lineno}. "
@@ -174,7 +162,7 @@ class Circuits:
                 self._detach(family)
                 family = None
             if family is None:
-                family = self._families[name] = Family(name, settings, options, limit, place)
+                family = self._families[name] = Family(name, terms, place)
             family.users += 1
             return family
 
@@ -192,9 +180,12 @@ class Circuits:
         while self._left:
             family = self._left.popleft()
             family.users -= 1
-            if self._families.get(family.name) is family and not family.users:
-                self._kept.add(family)
-        for family in list(self._kept):
+            if not family.users and self._families.get(family.name) is family:
+                if family.forgettable:
+                    del self._families[family.name]
+                else:
+                    self._kept.add(family)
+        for family in list(self._kept) if self._kept else ():
             if family.users:
                 self._kept.discard(family)
             elif family.forgettable:
@@ -330,17 +321,17 @@ def _code(code: CodeType) -> tuple[object, ...]:
     return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars
 
 
-def _same_options(family: Family, settings: Settings, options: tuple[object, ...]) -> bool:
-    if family.settings is not settings:
-        mine, other = changed(family.settings), changed(settings)
-        if mine.keys() != other.keys() or not all(same(one, other[name]) for name, one in mine.items()):
-            return False
-    return same(family.options, options)
+def _equal(these: Terms, those: Terms) -> bool:
+    """Whether both mean the same, though they are not the same objects."""
+    mine, other = changed(these.settings), changed(those.settings)
+    if mine.keys() != other.keys() or not all(same(one, other[name]) for name, one in mine.items()):
+        return False
+    return same(these.options, those.options)
 
 
-def frame_of_caller() -> FrameType:
-    """The nearest frame outside of this library."""
-    frame = sys._getframe(1)  # noqa: SLF001  # the cheap way to the caller's frame
+def frame_of_caller(above: int = 1) -> FrameType:
+    """The nearest frame outside of this library, from so many frames above this one on."""
+    frame = sys._getframe(above)  # noqa: SLF001  # the cheap way to the caller's frame
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith("resilient_faces.") and module != "dataclasses":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -24,11 +25,12 @@ from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._core.stores import MOST_LATE, Contact
 from resilient_faces.breaker.circuit import Circuit
 from resilient_faces.breaker.machine import State
+from resilient_faces.breaker.registry import Family
 from resilient_faces.breaker.store import BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive, failures_within
 from resilient_faces.faults import Fault
 
-__all__ = ["Sharing"]
+__all__ = ["Sharing", "of_family"]
 
 T = TypeVar("T")
 
@@ -274,6 +276,10 @@ class Sharing:
 
     def _answered(self) -> None:
         self._again = -math.inf
+
+
+of_family: Final[weakref.WeakKeyDictionary[Family, Sharing]] = weakref.WeakKeyDictionary()
+"""One for each name: breakers of the same name share its circuits, and what is known of their records."""
 
 
 def _local() -> str:

@@ -65,6 +65,7 @@ class consecutive:
         failures: 1 or more.
     """
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     failures: int = 5
 
     slow_after = math.inf
@@ -120,6 +121,7 @@ class failures_within:
         seconds: Length of the period.
     """
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     failures: int
     seconds: float
 
@@ -192,6 +194,7 @@ class failure_rate:
         minimum: Calls that must be in the window before it can open anything: 10, or `calls` if that is less.
     """
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     fraction: float
     calls: int | None = None
     seconds: float | None = None
@@ -226,6 +229,7 @@ class slow_rate:
         minimum: Calls that must be in the window before it can open anything: 10, or `calls` if that is less.
     """
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     fraction: float
     slower_than: float
     calls: int | None = None

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, Generic, NoReturn, TypeAlias, TypeVar
 
-from resilient_faces._core.context import LAST, RECORDER, LastOutcome, event, wanted
+from resilient_faces._core.context import LAST, RECORDER, event, wanted
 from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
+from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, name_of, qualname_of
 from resilient_faces._core.runtime import RUNTIME, logger_of
@@ -60,7 +61,9 @@ class Fallback(Decorator[T], Generic[T]):
     classify: Classification | None = None
 
     _on: Callable[[BaseException, Fault], bool] | None = field(init=False, repr=False, compare=False)
+    traits: Traits = field(init=False, repr=False, compare=False)
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[bool] = True
     quiet: ClassVar[bool] = True
     role: ClassVar[str] = "fallback"
@@ -94,6 +97,7 @@ class Fallback(Decorator[T], Generic[T]):
                 checks.that(False, "on", "exception classes, kinds of fault or predicates", self.on)
         checks.done()
         object.__setattr__(self, "_on", matches)
+        object.__setattr__(self, "traits", found_traits(self))
 
     @property
     def looks_at_results(self) -> bool:
@@ -184,7 +188,7 @@ def unanswered(outcome: Outcome) -> None:
 
 def _mark(function: object, source: str, fault: Fault) -> None:
     """Make the answer recognisable as degraded: in `last_outcome()`, and in the report if one is wanted."""
-    LAST.set(LastOutcome(qualname_of(function), source, True, fault))
+    LAST.set((qualname_of(function), source, fault))
     if RECORDER.get() is not None:
         recorder = wanted(function)
         if recorder is not None:

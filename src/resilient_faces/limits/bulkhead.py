@@ -10,8 +10,9 @@ from typing import ClassVar, NoReturn
 
 from resilient_faces._core.context import DEADLINE
 from resilient_faces._core.effects import Target
+from resilient_faces._core.loops import waker
 from resilient_faces._core.options import Checks, checked_call
-from resilient_faces._core.runtime import RUNTIME, on_fork, waker
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import BulkheadFullError

@@ -13,9 +13,10 @@ from resilient_faces._core import workers
 from resilient_faces._core.context import DEADLINE, event, remaining
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.effects import Flow, Target
+from resilient_faces._core.loops import in_event_loop
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.outcome import Call
-from resilient_faces._core.runtime import RUNTIME, in_event_loop, on_fork
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import RateLimitedError
@@ -143,7 +144,7 @@ class RateLimiter(Decorator[NoReturn]):
         self._recovery = rate / 10.0 if recovery is None else recovery
         self._floor = rate / 100.0 if floor is None else floor
         self._classify = classify
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # it knows who holds it: see `_slot`
         now = RUNTIME.monotonic()
         self._next = now  # when the next free slot begins
         self._updated = now  # when the rate was brought up to date
@@ -252,7 +253,7 @@ class RateLimiter(Decorator[NoReturn]):
             RUNTIME.tell(event("throttled", policy="limiter", status=f"{self._rate:.3g}/s", name=self.name))
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     # -- around a call ---------------------------------------------------------------------------------------------
 
@@ -261,12 +262,22 @@ class RateLimiter(Decorator[NoReturn]):
         longest = self.max_wait
         end = DEADLINE.get()
         if longest is None and end is None:  # as `_reserve(1, None)`, for the calls that ask for nothing else
-            with self._lock:
+            lock = self._lock
+            try:  # without `with`, which costs more than all the rest of this
+                lock.acquire()
                 now = RUNTIME.monotonic()
                 if self._rate < self._full:
                     self._recover(now)
-                begins = max(self._next, now)
+                begins = self._next
+                begins = max(begins, now)
                 self._next = begins + 1.0 / self._rate
+            except BaseException:  # interrupted before it was taken, or after: only the lock knows
+                try:
+                    lock.release()
+                except RuntimeError:
+                    pass
+                raise
+            lock.release()
             return begins - now
         if end is not None:
             left = max(0.0, end - RUNTIME.monotonic())
@@ -289,7 +300,7 @@ class RateLimiter(Decorator[NoReturn]):
         def guarded(*args: object, **kwargs: object) -> object:
             delay = self._slot()
             if delay > 0.0:
-                RUNTIME.sleep(delay)
+                RUNTIME.sleep(delay, function)
             try:
                 return function(*args, **kwargs)
             except Exception as error:

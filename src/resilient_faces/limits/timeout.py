@@ -9,7 +9,7 @@ from typing import ClassVar, NoReturn, TypeAlias
 
 from resilient_faces._core import workers
 from resilient_faces._core.context import DEADLINE, event
-from resilient_faces._core.deadline import PASSED, within
+from resilient_faces._core.deadline import PASSED, native_timeout, within
 from resilient_faces._core.effects import Target
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import name_of
@@ -89,17 +89,31 @@ class Timeout(Decorator[NoReturn]):
             return self._async_computed(function)
         own = self.seconds
 
+        otherwise = self._async_computed(function)
+
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
-            seconds, deadline = (own, False) if DEADLINE.get() is None else self._limit(args, kwargs, function)
-            value = await within(seconds, function, args, kwargs)
-            if value is PASSED:
-                raise self._passed(function, seconds, deadline)
-            return value
+            timeout = None if DEADLINE.get() is not None else native_timeout()
+            if timeout is None:
+                return await otherwise(*args, **kwargs)
+            inner: BaseException | None = None
+            try:  # as in `within`, without a coroutine of its own: most time limits come here
+                async with timeout(own):
+                    try:
+                        return await function(*args, **kwargs)
+                    except BaseException as error:
+                        inner = error
+                        raise
+            except TimeoutError as error:
+                if error is inner:
+                    raise
+            finally:
+                inner = None  # its traceback holds this frame
+            raise self._passed(function, own, deadline=False)
 
         return guarded
 
-    def _async_computed(self, function: Callable[..., Awaitable[object]]) -> Target:
+    def _async_computed(self, function: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
             seconds, deadline = self._limit(args, kwargs, function)

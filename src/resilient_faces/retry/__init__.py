@@ -1,5 +1,7 @@
 """Retry with jittered backoff: the policy, and its delays, jitters and stops as values."""
 
+from typing import TYPE_CHECKING
+
 from resilient_faces.retry.backoff import (
     Backoff,
     Jitter,
@@ -17,7 +19,9 @@ from resilient_faces.retry.backoff import (
     upward,
 )
 from resilient_faces.retry.policy import Attempted, Retrier, Retry, Stop, retries_off, retryable, stop_after
-from resilient_faces.retry.preset import retry_operation, retry_with_backoff
+
+if TYPE_CHECKING:
+    from resilient_faces.retry.preset import retry_operation, retry_with_backoff
 
 __all__ = [
     "Attempted",
@@ -44,3 +48,12 @@ __all__ = [
     "stop_after",
     "upward",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The zero-dependency preset, which most programs do without, when one of its names is first asked for."""
+    if name not in ("retry_operation", "retry_with_backoff"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from resilient_faces.retry import preset
+
+    return getattr(preset, name)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import ClassVar
 
+from resilient_faces._core.effects import Value
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.retry._stop import Stop
 
@@ -61,6 +62,19 @@ def _reads_values(strategy: object) -> bool:
         parts = getattr(strategy, "retries", ())
         return not parts or any(_reads_values(part) for part in parts)
     return cls.__name__ not in _ERRORS_ONLY
+
+
+_JUDGES = frozenset(
+    {"retry_if_exception", "retry_if_exception_type", "retry_if_not_exception_type", "retry_if_exception_message"}
+)
+_STOPS = frozenset({"stop_after_attempt"})
+_WAITS = frozenset({"wait_fixed", "wait_none"})
+
+
+def _is_stock(strategy: object, home: str, names: frozenset[str], member: str) -> bool:
+    """Whether tenacity's own `__call__` of this strategy does no more than to look at its one member."""
+    cls = type(strategy)
+    return cls.__module__ == home and cls.__name__ in names and hasattr(strategy, member)
 
 
 class _Future:
@@ -132,17 +146,30 @@ def call_state(
 
 
 class Strategies:
-    """tenacity's strategies of one `Retry`, whichever were given."""
+    """tenacity's strategies of one `Retry`, whichever were given.
 
-    __slots__ = ("_retry", "_stop", "_wait", "judges", "judges_results", "waits")
+    Attributes:
+        judges: One of them says which outcomes are repeated.
+        judges_results: It may want a returned value repeated.
+        plain: All of them are stock ones that go by the number of the attempt and its error alone, so that their
+            members answer, and no call state need be made.
+        waits: One of them says how long.
+    """
+
+    __slots__ = ("_retry", "_stop", "_wait", "judges", "judges_results", "plain", "waits")
 
     def __init__(self, retry: object, stop: object, wait: object) -> None:
         self._retry = _asked(retry)
         self._stop = _asked(stop)
         self._wait = _asked(wait)
-        self.judges = retry is not None  # one of them says which outcomes are repeated
-        self.judges_results = _reads_values(retry)  # a strategy may want a returned value repeated
-        self.waits = wait is not None  # one of them says how long
+        self.plain = (
+            (retry is None or _is_stock(retry, "tenacity.retry", _JUDGES, "predicate"))
+            and (stop is None or _is_stock(stop, "tenacity.stop", _STOPS, "max_attempt_number"))
+            and (wait is None or _is_stock(wait, "tenacity.wait", _WAITS, "wait_fixed"))
+        )
+        self.judges = retry is not None
+        self.judges_results = _reads_values(retry)
+        self.waits = wait is not None
 
     def repeats(self, value: object) -> bool:
         """Whether the `retry` strategy wants this returned value repeated."""
@@ -155,6 +182,14 @@ class Strategies:
         state.outcome.failed = False
         state.outcome.value = value
         return bool(self._retry(state))
+
+    def decide_plainly(self, number: int, error: Exception | None) -> float | Stop | None:
+        """As `decide`, if all strategies are `plain`."""
+        if self._retry is not None and (error is None or not self._retry.predicate(error)):
+            return Stop.not_retryable
+        if self._stop is not None and number >= self._stop.max_attempt_number:
+            return Stop.strategy
+        return None if self._wait is None else float(self._wait.wait_fixed)
 
     def decide(
         self, state: CallState, number: int, error: Exception | None, value: object, upcoming: float
@@ -177,7 +212,7 @@ class Strategies:
                     self._stop(state)  # it may count how often it is asked
                 return Stop.not_retryable
             if self._wait is not None:
-                seconds = state.upcoming_sleep = float(self._wait(state))  # type: ignore[arg-type]
+                seconds = state.upcoming_sleep = float(self._wait(state))
             if self._stop is not None and self._stop(state):
                 return Stop.strategy
             return seconds
@@ -187,7 +222,7 @@ class Strategies:
                 future.value = None
 
 
-def _asked(strategy: object) -> Callable[[object], object] | None:
+def _asked(strategy: object) -> Value | None:
     if strategy is None:
         return None
     if not callable(strategy):

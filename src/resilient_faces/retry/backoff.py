@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.runtime import RUNTIME
@@ -36,17 +36,19 @@ _NO_END: Final = "A delay without a cap grows without end; 86400 is a day."
 CAP: Final = 30.0  # seconds; the cap of a delay that names none
 
 
-@runtime_checkable
-class Numbered(Protocol):
-    """What tenacity hands to a `wait`, as far as a delay needs it."""
+if TYPE_CHECKING:
 
-    attempt_number: int
+    class Numbered(Protocol):
+        """What tenacity hands to a `wait`, as far as a delay needs it."""
+
+        attempt_number: int
 
 
 class Backoff:
     """Base of the delays: `delay(number)` before jitter, never more than `cap` seconds."""
 
     __slots__ = ()
+    __own__: ClassVar[tuple[str, ...]] = ()  # equal values are one
 
     cap: float
 
@@ -231,6 +233,7 @@ class Jitter:
     """Base of the jitters: `spread` makes the delay to wait from the delay that was computed."""
 
     __slots__ = ()
+    __own__: ClassVar[tuple[str, ...]] = ()  # equal values are one
 
     def spread(self, delay: float, previous: float, backoff: Backoff, chance: float) -> float:
         """The delay to wait.

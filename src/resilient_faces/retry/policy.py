@@ -16,9 +16,11 @@ from resilient_faces._core.context import (
     Report,
     attach,
     event,
+    nobody,
     wanted,
 )
 from resilient_faces._core.effects import CallOther, Flow, Inner, Tell, Value
+from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned, name_of
 from resilient_faces._core.repeating import Notes
@@ -122,7 +124,8 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
         _check_match(checks, "on", on)
 
 
-_USUAL: Final = exponential(0.1)
+# An object of its own: to give the same delay is not to leave the option out.
+_USUAL: Final[Backoff] = type.__call__(exponential, 0.1)
 _SLOWER: Final = exponential(1.0)  # for throttling, as AWS's SDKs do: there the delay is what the other side needs
 
 
@@ -178,7 +181,9 @@ class Retry(Decorator[NoReturn]):
     _slower: Backoff = field(init=False, repr=False, compare=False)
     _rules: _Rules = field(init=False, repr=False, compare=False)
     tops: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    traits: Traits = field(init=False, repr=False, compare=False)
 
+    __own__: ClassVar[tuple[str, ...]] = ()
     answers: ClassVar[bool] = False
     role: ClassVar[str] = "retry"
 
@@ -235,13 +240,12 @@ class Retry(Decorator[NoReturn]):
             _tops(backoff, int(self.attempts)) if plain and self.attempts <= 32 and type(self.jitter) is full else (),
         )
         hooked = self.before_attempt is not None or self.after_attempt is not None
-        if plain and not hooked and self.on_result is None:
-            setattr_(self, "_rules", _PLAIN)
-            return
         setattr_(
             self,
             "_rules",
-            _Rules(
+            _PLAIN
+            if plain and not hooked and self.on_result is None
+            else _Rules(
                 on=None if self.on is None or repeat is not None else matcher(self.on),
                 never=None if self.never is None else matcher(self.never),
                 retriers=tuple((matcher(one.on), one) for one in self.retriers),
@@ -253,6 +257,7 @@ class Retry(Decorator[NoReturn]):
                 clocked=reads_time(self.stop),
             ),
         )
+        setattr_(self, "traits", found_traits(self))
 
     @property
     def quiet(self) -> bool:
@@ -341,18 +346,17 @@ class Retry(Decorator[NoReturn]):
             return Stop.shutdown
         if not switches.on:
             return Stop.off
-        return Stop.attempts if len(notes.faults) >= switches.attempts_cap else min(delay, switches.delay_cap)
+        return Stop.attempts if notes.number >= switches.attempts_cap else min(delay, switches.delay_cap)
 
     def _own_delay(self, notes: _State, fault: Fault, error: Exception | None) -> float | Stop:
         """What our own options say."""
-        own = len(notes.faults)
+        own = notes.number
         if self._rules.retriers:
             claimed = self._claimed(notes, fault, error)
             if claimed is not None:
                 return claimed
             own -= sum(notes.counts)
-        previous = notes.delays[-1] if notes.delays else 0.0
-        return self.refused(fault, error) or self.pause(own, fault, previous, RUNTIME.random())
+        return self.refused(fault, error) or self.pause(own, fault, notes.previous, RUNTIME.random())
 
     def _claimed(self, notes: _State, fault: Fault, error: Exception | None) -> float | Stop | None:
         """What the first retrier says that matches; None if none does."""
@@ -363,8 +367,7 @@ class Retry(Decorator[NoReturn]):
                 if used >= retrier.attempts:
                     return Stop.attempts
                 backoff = as_backoff(retrier.backoff)
-                previous = notes.delays[-1] if notes.delays else 0.0
-                delay = retrier.jitter.spread(backoff.delay(used), previous, backoff, RUNTIME.random())
+                delay = retrier.jitter.spread(backoff.delay(used), notes.previous, backoff, RUNTIME.random())
                 return delay if fault.retry_after is None else _hinted(delay, fault.retry_after, backoff.cap)
         return None
 
@@ -381,9 +384,8 @@ class Retry(Decorator[NoReturn]):
         """What tenacity's strategies say, and our own options where there is none of them."""
         rules = self._rules
         ours: float | Stop = 0.0
-        delays = notes.delays
         if rules.bounded:
-            own = len(notes.faults)
+            own = notes.number
             if rules.retriers:
                 claimed = self._claimed(notes, fault, error)
                 if claimed is not None:
@@ -392,13 +394,16 @@ class Retry(Decorator[NoReturn]):
             if own >= self.attempts:
                 ours = _ATTEMPTS_USED
             elif not strategies.waits:
-                ours = self.pause(own, fault, delays[-1] if delays else 0.0, RUNTIME.random())
-        state = notes.asked
-        if state is None:
-            state = notes.asked = call_state(notes.function, args, kwargs, notes.began)
-        elif delays:
-            state.idle_for += delays[-1]
-        wait = strategies.decide(state, notes.number, error, value, 0.0 if ours is _ATTEMPTS_USED else ours)  # type: ignore[arg-type]
+                ours = self.pause(own, fault, notes.previous, RUNTIME.random())
+        if strategies.plain:
+            wait = strategies.decide_plainly(notes.number, error)
+        else:
+            state = notes.asked
+            if state is None:
+                state = notes.asked = call_state(notes.function, args, kwargs, notes.began)
+            else:
+                state.idle_for += notes.previous
+            wait = strategies.decide(state, notes.number, error, value, 0.0 if ours is _ATTEMPTS_USED else ours)  # type: ignore[arg-type]
         if (not strategies.judges or fault.final) and (refused := self.refused(fault, error)) is not None:
             return refused
         return ours if wait is None or (ours is _ATTEMPTS_USED and type(wait) is not Stop) else wait
@@ -419,11 +424,13 @@ class Retry(Decorator[NoReturn]):
         state = _State()
         state.number = 1
         state.function = function
-        state.outer = ATTEMPTS.get()
+        outer = ATTEMPTS.get()
+        while outer is not None and not outer.number:  # as `underway`
+            outer = outer.outer
+        state.outer = outer
         state.heard = True if RUNTIME.listeners else _log.isEnabledFor(_INFO)
         state.began = RUNTIME.monotonic() if began is None else began
-        state.faults = []
-        state.delays = []
+        state.trail = []
         state.stop = None
         state.asked = None
         if rules.retriers:
@@ -449,13 +456,11 @@ class Retry(Decorator[NoReturn]):
             kwargs: The call's keyword arguments.
             value: What it returned.
         """
-        faults = notes.faults
-        faults.append(fault)
-        delays = notes.delays
+        notes.trail.append(fault)
         delay: float | Stop
         rules = self._rules
         if fault.simple and rules.plain and RUNTIME.retrying is None:
-            delay = self.pause(notes.number, fault, delays[-1] if delays else 0.0, RUNTIME.random())
+            delay = self.pause(notes.number, fault, notes.previous, RUNTIME.random())
         elif rules.strategies is not None and RUNTIME.retrying is None:
             delay = self._asked_delay(rules.strategies, notes, fault, error, args, kwargs, value)
         else:
@@ -467,9 +472,9 @@ class Retry(Decorator[NoReturn]):
         if until is not None and RUNTIME.monotonic() + delay >= until:
             notes.stop = Stop.deadline
             return None
-        if not delays:
+        if notes.number == 1:
             ATTEMPTS.set(notes)
-        delays.append(delay)
+        notes.trail.append(delay)
         return delay
 
     def waiting(self, notes: _State, delay: float) -> Event:
@@ -478,7 +483,7 @@ class Retry(Decorator[NoReturn]):
 
     def gave_up(self, notes: _State, error: Exception | None) -> Event | None:
         """Leave the report on the error; what to tell."""
-        attempts = len(notes.faults)
+        attempts = notes.number
         delays = notes.delays[: attempts - 1]  # a wait that the end of the process cut short is none
         stop = notes.stop or Stop.shutdown
         notes.record(attempts, delays, stop.value)
@@ -498,7 +503,7 @@ class Retry(Decorator[NoReturn]):
             LAST.set(None)  # this call recovered: an earlier degraded answer is no longer the last outcome
         if not notes.heard and RECORDER.get() is None:
             return None
-        notes.record(len(notes.faults) + 1, notes.delays, "")
+        notes.record(notes.number, notes.delays, "")
         elapsed = RUNTIME.monotonic() - notes.began
         how = "degraded" if degraded else "after_retry"
         return notes.event("recovered", "succeeded", elapsed=elapsed, outcome=how)
@@ -547,8 +552,9 @@ class Retry(Decorator[NoReturn]):
                 del outcome  # the next attempt must not run with the last error's frames held here
                 notes.number += 1
         finally:
-            if notes is not None and notes.delays:
-                ATTEMPTS.set(notes.outer)
+            if notes is not None:
+                notes.number = 0
+                notes.function = nobody
 
     def _with_hooks(self, inner: Inner, made: list[int], call: Call) -> Flow[Outcome]:
         """An attempt with the hooks around it."""
@@ -615,10 +621,15 @@ class _State(Notes):
     stop: Stop | None  # why there is no further attempt
     counts: list[int]  # failures that each retrier claimed; only if there are retriers
 
+    @property
+    def previous(self) -> float:
+        """Seconds waited before the attempt that was noted last."""
+        return self.trail[-2] if len(self.trail) > 1 else 0.0  # type: ignore[return-value]  # delays and faults by turns
+
     def attempted(self, call: Call, outcome: Outcome, delay: float) -> Attempted:
         """What a hook is told before the wait."""
         error = None if isinstance(outcome, Returned) else outcome.error
-        return Attempted(call.operation, len(self.faults), self.faults[-1], error, delay)
+        return Attempted(call.operation, self.number, self.faults[-1], error, delay)
 
     def event(
         self,
@@ -635,11 +646,11 @@ class _State(Notes):
             status=status,
             operation=name_of(self.function),
             fault=self.faults[-1] if outcome in ("", "failed") else None,
-            attempt=len(self.faults) + (type == "recovered"),
+            attempt=self.number,
             delay=delay,
             elapsed=elapsed,
             outcome=outcome,
-            parent=None if self.outer is None else self.outer.number,
+            parent=None if self.outer is None else self.outer.number or None,
         )
 
     def record(self, attempts: int, delays: list[float], stopped: str) -> None:

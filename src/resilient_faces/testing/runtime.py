@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from resilient_faces._core import drivers
+from resilient_faces._core import loops
 from resilient_faces._core.context import LAST
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.breaker.registry import circuits
@@ -35,7 +35,7 @@ def _forget() -> None:
         aws.accounts.forget()
     services.clear()
     repeats.clear()
-    drivers.forget_warnings()
+    loops.forget_warnings()
     LAST.set(None)
     RUNTIME.listeners = ()
     RUNTIME.stop(False)

@@ -10,8 +10,10 @@ from resilient_faces._core.options import Checks
 
 __all__ = ["Address"]
 
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: C: is a drive
 _HOST: Final = re.compile(r"(\[[\w:.%]+\]|[\w.-]+)(:\d{1,5})?\Z")
+_NETWORK: Final = frozenset({"http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp"})
+_HIDDEN: Final = "one that is not shown, for its password"
 _MISSING: Final = "Percent-encode what user and password have of :/?#[]@ and blanks."
 
 
@@ -25,31 +27,33 @@ class Address:
         source: A URL (`rtsp://`, `rtsps://`, ...), or a path.
 
     Raises:
-        OptionError: It is empty, or a URL without a host.
+        OptionError: It is empty, a URL without a host, or one with blanks or control characters.
     """
 
     __slots__ = ("_source", "is_rtsp", "is_url", "shown")
 
     def __init__(self, source: str | Path) -> None:
         text = str(source)
-        scheme, separator, rest = text.partition("://")
-        self.is_url: Final = bool(separator) and _SCHEME.match(scheme) is not None
-        self.is_rtsp: Final = self.is_url and scheme.lower() in {"rtsp", "rtsps"}
-        self._source: Final = text
         checks = Checks("Address")
-        if self.is_url:
-            # The last @ ends what may be secret. Looking beyond the first slash hides a password that has one in it.
-            login, found, host = rest.rpartition("@")
-            if not found:
-                login, host = "", rest
-            host = re.split(r"[/?#]", host, maxsplit=1)[0]
-            good = _HOST.match(host) is not None
-            checks.that(good, "source", "a URL with a host", "one that is not shown, for its password", _MISSING)
-            self.shown: str = f"{scheme}://{'***@' if login else ''}{host}/..."
+        found = _SCHEME.match(text)
+        scheme = found[1].lower() if found else ""
+        rest = text[len(scheme) + 1 :] if found else text
+        self.is_url: Final = rest.startswith("//") if found else "://" in text
+        self.is_rtsp: Final = self.is_url and scheme in {"rtsp", "rtsps"}
+        if self.is_url or scheme in _NETWORK:
+            good, shown = _shown(scheme, rest[2:]) if rest.startswith("//") else (False, "")
+            # FFmpeg would write a line break into its request, and what follows as a header.
+            good = good and bool(found) and text.isprintable() and " " not in text
+            checks.that(good, "source", "a URL with a host", _HIDDEN, _MISSING)
+            text = f"{scheme}:{rest}"  # FFmpeg knows schemes in small letters only
+        elif found and scheme != "file":
+            shown = f"{scheme}:..."  # a protocol of FFmpeg's own, such as concat: what follows may be URLs
         else:
             checks.that(bool(text), "source", "a URL or a path", text)
-            self.shown = Path(text).name
+            shown = Path(text).name
         checks.done()
+        self.shown: Final = shown
+        self._source: Final = text
 
     def revealed(self) -> str:
         """The whole address, for whoever opens it."""
@@ -62,3 +66,17 @@ class Address:
 
     def __reduce__(self) -> tuple[type[Address], tuple[str]]:
         return Address, (self._source,)
+
+
+def _shown(scheme: str, rest: str) -> tuple[bool, str]:
+    """Whether what follows the scheme names a host, and what of it may be shown.
+
+    Host and port end at the first slash. If there is an @ behind it, a password may have that slash in it, and what
+    looks like host and port may be user and password.
+    """
+    place, *behind = re.split(r"[/?#]", rest, maxsplit=1)
+    login, _, host = place.rpartition("@")
+    good = _HOST.match(host) is not None
+    if "@" in "".join(behind):
+        return good, f"{scheme}://***"
+    return good, f"{scheme}://{'***@' if login else ''}{host}/..."

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -78,7 +79,10 @@ class Camera:
         self._reconnect = Reconnect() if reconnect is None else reconnect
         more = dict(options or {})
         checks = Checks("Camera")
-        checks.that(bool(self.name) and "://" not in self.name, "name", "a word for people", "one that is not")
+        good = bool(self.name) and "://" not in self.name and self.name.isprintable()
+        checks.that(good, "name", "a word for people", "one that is not")
+        good = isinstance(slot, str) and slot.isprintable()  # both go into log lines
+        checks.that(good, "slot", "a word for people", "one that is not")
         checks.that(isinstance(self.limits, Limits), "limits", "a Limits", limits)
         checks.that(isinstance(self._reconnect, Reconnect), "reconnect", "a Reconnect", reconnect)
         checks.that(transport in {"auto", "tcp", "udp"}, "transport", "auto, tcp or udp", transport)
@@ -116,10 +120,14 @@ class Camera:
         Raises:
             MissingExtraError: The extra `rtsp` is not installed.
         """
+        self._start(anew=True)
+
+    def _start(self, *, anew: bool) -> None:
         if self._needs_av:
             load("av", "rtsp")
         with self._lock:
-            if self._thread is not None:
+            # Asked with the lock held: a taker must not open again what somebody closes at this very moment.
+            if self._thread is not None or (not anew and (self._end.is_set() or self._box.ended)):
                 return
             self._end, self._box = threading.Event(), Slot()
             self._reading = Reading(
@@ -157,9 +165,9 @@ class Camera:
         thread.join(self.limits.open + 2.0 * self.limits.tick + 1.0 if limit is None else limit)
         if not thread.is_alive():
             return True
-        told = event("abandoned", policy=lines.POLICY, status=lines.STUCK.status, name=self.name, key=self.slot)
-        lines.write(lines.STUCK, told, self._reconnect.tries)
-        RUNTIME.tell(told)
+        lines.STUCK.tell(
+            event("abandoned", policy=lines.POLICY, status=lines.STUCK.status, name=self.name, key=self.slot)
+        )
         return False
 
     async def aclose(self, limit: float | None = None) -> bool:
@@ -167,7 +175,7 @@ class Camera:
         import anyio
 
         with anyio.CancelScope(shield=True):
-            ended = await run_async(lambda: self.close(limit), None)
+            ended = await run_async(lambda: self.close(limit), None, apart=True)
         return ended  # noqa: RET504  # to type checkers the scope may end early
 
     def __enter__(self) -> Self:
@@ -203,7 +211,7 @@ class Camera:
             CameraDeadError: The camera died since it was asked last.
             CameraError: There was no frame within the limit, and why; or it is closed.
         """
-        self.start_unless_closed()
+        self._start(anew=False)
         try:
             return self._frame(self._box.take(_shorter(limit), self._oldest))
         except EOFError:
@@ -212,7 +220,7 @@ class Camera:
 
     async def atake(self, limit: float | None = None) -> Frame:
         """As `take`, for a task."""
-        self.start_unless_closed()
+        self._start(anew=False)
         try:
             return self._frame(await self._box.atake(_shorter(limit), self._oldest))
         except EOFError:
@@ -223,11 +231,6 @@ class Camera:
         """The frame that would be taken next, left where it is; None if there is none that is fresh."""
         frame = self._box.latest()
         return frame if frame is not None and frame.age <= self._oldest else None
-
-    def start_unless_closed(self) -> None:
-        """Begin to read, unless it was closed."""
-        if not self._end.is_set() and not self._box.ended:
-            self.start()
 
     @property
     def _oldest(self) -> float:
@@ -241,13 +244,14 @@ class Camera:
         raise CameraError(self.name, State.stalled if state is State.live else state)
 
     def _ended(self) -> State:
-        return State.closed if self._reading is None else self._reading.state
+        # Closed from the moment on at which it was told to: the reader may still be opening.
+        return State.closed if self._reading is None or self._end.is_set() else self._reading.state
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Frame:
-        self.start_unless_closed()
+        self._start(anew=False)
         try:
             frame = self._box.take(None, self._oldest)
         except EOFError:
@@ -259,7 +263,7 @@ class Camera:
         return self
 
     async def __anext__(self) -> Frame:
-        self.start_unless_closed()
+        self._start(anew=False)
         try:
             frame = await self._box.atake(None, self._oldest)
         except EOFError:
@@ -279,7 +283,8 @@ class Camera:
         reading = self._reading
         if reading is None:
             return Health(self.name, self.state, False, None, 0.0, 0, 0, 0, 0, 0, {}, 0.0, "", None)
-        return reading.health()
+        health = reading.health()
+        return replace(health, state=State.closed) if self._end.is_set() else health
 
     def __repr__(self) -> str:
         return f"Camera({self.address.shown!r}, name={self.name!r}, state={self.state.value!r})"

@@ -88,6 +88,9 @@ class _Picture:
     def luma(self) -> Image:
         numpy = load("numpy", "rtsp")
         plane = self._frame.planes[0]
+        if plane.line_size <= 0:  # rows from bottom to top, as some devices give them: the memory begins elsewhere
+            upright: Image = self._frame.to_ndarray(format="gray")[::_GRID, ::_GRID]
+            return upright.astype(numpy.int16)
         rows = numpy.frombuffer(plane, numpy.uint8).reshape(-1, plane.line_size)
         thin: Image = rows[::_GRID, : plane.width : _GRID].astype(numpy.int16)
         return thin
@@ -141,7 +144,7 @@ class FfmpegCapture:
             raise CameraError(camera, found)
         self._container: Any = found
         self._stream: Any = next(iter(self._container.streams.video), None)
-        if self._stream is None:
+        if self._stream is None or self._stream.codec_context is None:  # no video, or none that FFmpeg can decode
             self._container.close()
             raise CameraError(camera, State.corrupt)
         self._stream.codec_context.thread_count = threads
@@ -158,7 +161,9 @@ class FfmpegCapture:
             self._no_such_transport = getattr(error, "errno", None) == errno.EPROTONOSUPPORT
             if self._no_such_transport:
                 return State.refused
-            return state_of(error, waited=RUNTIME.monotonic() - began, limit=limits.open)
+            state = state_of(error, waited=RUNTIME.monotonic() - began, limit=limits.open)
+            recording = not address.is_url and format is None  # where nobody refuses or hangs up
+            return State.corrupt if recording and state in {State.disconnected, State.refused} else state
 
     def read(self) -> Read:
         began = RUNTIME.monotonic()

@@ -27,7 +27,7 @@ class Limits:
         lost: Stalled for so long in all, the connection is given up. At least twice the stall in force.
         tick: How often a reading that waits looks around; closing takes as long.
         unchanged: A picture that did not change for so long is told; None never looks.
-        damaged: So many pieces in a row that cannot be decoded are corrupt video.
+        damaged: So many pieces that cannot be decoded are corrupt video; a frame makes up for five of them.
     """
 
     open: float = 5.0
@@ -145,13 +145,18 @@ class Tries:
             if state is State.silent:
                 seconds = max(seconds, plan.crowded)
             return Pause(seconds, self.quick, False)
+        if plan.slow is None:
+            return self.give_up()
         died, self.dead = not self.dead, True
         self.quick = plan.tries
         self.slow += 1
-        if plan.slow is None:
-            return Pause(None, None, died)
         backoff, jitter = (plan.hopeless, _HALF) if hopeless else (plan.slow, full())
         return Pause(self._spread(backoff, jitter, self.slow, chance), None, died)
+
+    def give_up(self) -> Pause:
+        """There is no next try."""
+        died, self.dead = not self.dead, True
+        return Pause(None, None, died)
 
     def _spread(self, backoff: Backoff, jitter: Jitter, number: int, chance: float) -> float:
         self._waited = jitter.spread(backoff.delay(number), self._waited, backoff, chance)

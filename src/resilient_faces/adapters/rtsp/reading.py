@@ -21,11 +21,13 @@ from resilient_faces.adapters.rtsp.states import CameraDeadError, CameraError, S
 if TYPE_CHECKING:
     from resilient_faces.adapters.rtsp.capture import Capture, Picture
     from resilient_faces.adapters.rtsp.limits import Limits
+    from resilient_faces.telemetry.lines import Line
 
 __all__ = ["Health", "Reading", "StallClock"]
 
 _GAPS: Final = 16  # frames over which the interval is measured
 _LOOK: Final = 1.0  # seconds between two looks at whether the picture changes
+_MAKES_UP: Final = 5  # damaged pieces that a good frame makes up for
 _SAME: Final = 0.5  # mean difference of brightness, of 255, below which two pictures are the same
 
 
@@ -74,7 +76,7 @@ class StallClock:
         opened: Monotonic time at which the connection was open.
     """
 
-    __slots__ = ("_arrivals", "_bad", "_limits", "began", "last", "opened")
+    __slots__ = ("_arrivals", "_bad", "_late", "_limits", "_pace", "_spoilt", "began", "last", "opened")
 
     def __init__(self, limits: Limits, opened: float) -> None:
         self._limits = limits
@@ -82,19 +84,42 @@ class StallClock:
         self.began: float | None = None  # first frame
         self.last: float | None = None  # newest frame
         self._arrivals: deque[float] = deque(maxlen=_GAPS)
-        self._bad = 0
+        self._bad = 0  # since the last frame
+        self._spoilt = 0  # over frames too: noise is decoded into a picture now and then
+        self._late: float | None = None  # until when what comes may be left over from a stall
+        self._pace = 0.0  # the interval before it
 
-    def frame(self, at: float) -> None:
-        """A frame arrived."""
+    def frame(self, at: float, waited: float = 0.0) -> bool:
+        """A frame arrived. Whether it shows the present.
+
+        A stall of the network ends in a burst: all that was under way, as old as the stall was long, comes at once. It
+        is over when a frame had to be waited for. Should this machine be too slow to get there, then after as long as
+        the stall had lasted.
+
+        Args:
+            at: When.
+            waited: Seconds that the look took which brought it.
+        """
+        gap = 0.0 if self.last is None else at - self.last
+        if gap and gap >= self.stall and self.interval:
+            self._late, self._pace = at + gap, self.interval
+            present = False
+        else:
+            if self._late is not None and (waited >= 0.5 * self._pace or at >= self._late):
+                self._late = None
+            present = self._late is None
         if self.began is None:
             self.began = at
         self.last = at
         self._bad = 0
+        self._spoilt = max(0, self._spoilt - _MAKES_UP)
         self._arrivals.append(at)
+        return present
 
     def damaged(self, pieces: int) -> None:
         """Pieces came that cannot be decoded."""
         self._bad += pieces
+        self._spoilt += pieces if self.last is not None else 0  # before the first key frame nothing can be decoded
 
     @property
     def interval(self) -> float:
@@ -113,8 +138,8 @@ class StallClock:
 
     @property
     def spoiled(self) -> bool:
-        """Whether what comes is no video. Before the first key frame nothing can be decoded, which is no damage."""
-        return self.last is not None and self._bad >= self._limits.damaged
+        """Whether what comes is no video."""
+        return self._spoilt >= self._limits.damaged
 
     def verdict(self, now: float) -> State | None:
         """Why the connection is to be given up; None if it is not."""
@@ -242,10 +267,16 @@ class Reading:
         finally:
             self._openings.done(ticket)
             if capture is not None:
-                capture.close()
+                self._leave(capture)
             del capture
         seen = clock is not None and clock.began is not None and clock.last is not None
         return state, (clock.last - clock.began if seen else 0.0)  # type: ignore[operator,union-attr]
+
+    def _leave(self, capture: Capture) -> None:
+        try:
+            capture.close()
+        except Exception as error:  # it is of no more use anyway, and the reading goes on
+            lines.unexpected(self._camera, self._slot, error)
 
     def _read(self, capture: Capture, clock: StallClock, ticket: object) -> State | None:
         while not self._closing():
@@ -264,7 +295,7 @@ class Reading:
             for picture in read.pictures:
                 if clock.began is None:
                     self._openings.done(ticket)
-                self._frame(picture, arrived, clock)
+                self._frame(picture, arrived, now - asked, clock)
             if read.ended:
                 if self._live:
                     return State.disconnected
@@ -282,8 +313,8 @@ class Reading:
                 return verdict
         return None
 
-    def _frame(self, picture: Picture, at: float, clock: StallClock) -> None:
-        clock.frame(at)
+    def _frame(self, picture: Picture, at: float, waited: float, clock: StallClock) -> None:
+        present = clock.frame(at, waited)
         self._frames += 1
         self._last = at
         if clock.began == at and self.state is not State.live:
@@ -295,8 +326,10 @@ class Reading:
         if self._live and self._limits.unchanged is not None:
             self._look(picture, at, self._limits.unchanged)
         frame = Frame(self._camera, self._frames, at, self._connections, picture)
-        if self._live:
+        if self._live and present:
             self._box.put(frame)
+        elif self._live:
+            self._box.pass_by()
         else:
             while not self._closing() and not self._box.free:  # one packet may hold several frames
                 self._box.until_free(self._limits.tick)
@@ -341,7 +374,10 @@ class Reading:
             self._tell("transition", lines.READ_FAIL, state=state, elapsed=age)
         self.state = state
         self._failures[state.value] = self._failures.get(state.value, 0) + 1
-        pause = self._tries.failed(state, healthy, RUNTIME.random())
+        if self._live or self._clock is None or self._clock.began is None:
+            pause = self._tries.failed(state, healthy, RUNTIME.random())
+        else:  # a recording that breaks off: opened again it would give the same frames again
+            pause = self._tries.give_up()
         self._trying = pause.attempt
         if pause.died:
             self._tell("gave_up", lines.DEAD, state=state, delay=pause.seconds)
@@ -353,7 +389,7 @@ class Reading:
     def _tell(
         self,
         type: Any,
-        line: lines.Line,
+        line: Line,
         *,
         state: State | None = None,
         attempt: int | None = None,
@@ -362,7 +398,7 @@ class Reading:
     ) -> None:
         told = event(
             type,
-            policy="camera",
+            policy=lines.POLICY,
             status=line.status,
             name=self._camera,
             key=self._slot,
@@ -371,8 +407,7 @@ class Reading:
             delay=delay,
             elapsed=elapsed,
         )
-        lines.write(line, told, self._reconnect.tries)
-        RUNTIME.tell(told)
+        line.tell(told, tries=self._reconnect.tries)
 
     def health(self) -> Health:
         """How things stand now."""

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resilient_faces._core.runtime import RUNTIME, waker
+from resilient_faces._core.loops import waker
+from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.workers import run_async
 from resilient_faces.adapters.rtsp.states import CameraDeadError
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ class Frame:
             self._image = self._picture.image()
         return self._image
 
+    async def aimage(self) -> Image:
+        """As `image`, converted in a worker thread: a large picture takes longer than an event loop should wait."""
+        if self._image is None:
+            self._image = await run_async(self._picture.image, None, apart=True)
+        return self._image
+
     def __repr__(self) -> str:
         return f"Frame(camera={self.camera!r}, number={self.number}, at={self.at:.3f}, skipped={self.skipped})"
 
@@ -83,6 +91,12 @@ class Slot:
                 self.skipped += 1
             self._frame = frame
             self._tell()
+
+    def pass_by(self) -> None:
+        """A frame that is not handed out counts as one that nobody took in time."""
+        with self._lock:
+            self._passed += 1
+            self.skipped += 1
 
     @property
     def free(self) -> bool:
