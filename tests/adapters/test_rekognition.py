@@ -189,6 +189,29 @@ def test_what_the_service_would_refuse_is_not_sent(local: Any, script: Any, call
 # -- collections ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "requests"),
+    [
+        ("ProvisionedThroughputExceededException", 400, 3),
+        ("ThrottlingException", 400, 3),
+        ("InternalServerError", 500, 3),
+        ("LimitExceededException", 400, 1),  # a quota, whatever its name sounds like
+        ("ServiceQuotaExceededException", 400, 1),
+        ("InvalidParameterException", 400, 1),
+        ("AccessDeniedException", 400, 1),
+    ],
+)
+def test_indexing_repeats_what_may_pass(
+    local: Any, script: Any, failed: Any, clock: ManualRuntime, code: str, status: int, requests: int
+) -> None:
+    """Throttling and faults of the server; neither quotas nor what is wrong for good."""
+    client = local()
+    seen = script(client, failed(code, status))
+    with pytest.raises(Exception, match=code):
+        Rekognition(client).index_faces("c", PHOTO)
+    assert len(seen.sent) == requests
+
+
 def test_a_collection_that_exists_counts_as_made(local: Any, script: Any, failed: Any, clock: Any) -> None:
     """No look before it: the error is the answer."""
     client = local()
