@@ -1532,7 +1532,7 @@ _ADAPTERS: Final = (
         "adapters/_aws_clients.py",
         "if _is_this_machine(client.meta.endpoint_url):",
         "if False:",
-        ("tests/adapters/test_aws_clients.py::test_a_server_on_this_machine_is_reached_without_a_proxy",),
+        (CLIENTS + "test_a_server_on_this_machine_is_reached_without_a_proxy",),
         "botocore sends requests for 127.0.0.1 to the proxy.",
     ),
     Mutation(
@@ -1540,7 +1540,7 @@ _ADAPTERS: Final = (
         "adapters/_aws_clients.py",
         "            _refuse_incomplete(name, parsed)\n        except",
         "            pass\n        except",
-        ("tests/adapters/test_aws_clients.py::test_each_mandatory_member_is_looked_for",),
+        (CLIENTS + "test_each_mandatory_member_is_looked_for",),
         "A page with status 200 would pass for an object.",
     ),
     Mutation(
