@@ -476,6 +476,27 @@ def test_that_it_goes_and_comes_back_is_told_once(clock: ManualRuntime, events: 
     ]
 
 
+def test_a_call_in_a_hurry_is_refused_and_blames_nobody(clock: ManualRuntime, events: list[Event]) -> None:
+    """A store that does not answer within half of what is left of its deadline may be well for others."""
+    sharing = process(Switched(), processes=8, store_timeout=10.0)._sharing
+    assert sharing is not None
+
+    def drive() -> None:
+        flow = sharing.reserve(1, 0.15)
+        answer: object = None
+        while True:
+            wanted = flow.send(answer)
+            late = isinstance(wanted, Ask)
+            clock.advance(wanted.limit if isinstance(wanted, Ask) else wanted)  # type: ignore[arg-type]
+            answer = Unanswered("LimitPassed") if late else None
+
+    with Deadline(0.15), pytest.raises(RateLimitedError) as caught:
+        drive()
+    assert caught.value.retry_after == pytest.approx(0.1)
+    assert events == []
+    assert not sharing._away
+
+
 def test_the_call_keeps_half_of_its_time(clock: ManualRuntime) -> None:
     """A store that hangs may take the other half."""
     sharing = process(Switched(), processes=8, store_timeout=10.0)._sharing

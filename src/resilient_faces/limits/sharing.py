@@ -175,7 +175,8 @@ class Sharing:
             if self._away and now >= self._others_until and not self._asking:
                 return self._alone(count, longest)
             until = self._others_until if self._away else self._failing_since + SURE
-            left = until - now if until > now else PAUSE  # else another call is asking just now
+            # Else another call is asking just now, or this one had too little time for an answer.
+            left = until - now if now < until < math.inf else PAUSE
             if longest is not None and now + left - began > longest:
                 raise RateLimitedError(self._name, left)
             yield min(PAUSE, left)
