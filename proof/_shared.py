@@ -93,6 +93,42 @@ def denied() -> float:
     return waited / 1e9
 
 
+class Pulse:
+    """A thread that does nothing but to beat: when it does not, the machine or the process stood still.
+
+    What stands still with it is no fault of the code under test. In a test that ran on regardless, a thread that blocks
+    would still hear it beat.
+    """
+
+    BEAT: Final = 0.001  # seconds
+
+    def __init__(self) -> None:
+        self._gaps: list[tuple[float, float]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while not self._over.is_set():
+            time.sleep(self.BEAT)
+            now = time.monotonic()
+            if now - last > 3.0 * self.BEAT:
+                self._gaps.append((last + self.BEAT, now))
+            last = now
+
+    def stood_still(self, begin: float, end: float) -> float:
+        """Seconds between two monotonic times in which it did not beat; to be asked a moment after `end`."""
+        return sum(max(0.0, min(end, to) - max(begin, since)) for since, to in list(self._gaps))
+
+
 # -- children ------------------------------------------------------------------------------------------------------
 
 

@@ -166,6 +166,25 @@ else:
 assert said == ["photo-17"]
 assert rekognition.search_faces_by_image("guests", photo).searched is None
 
+here = connect("rekognition", region="us-west-2")
+there = connect("rekognition", region="eu-west-1")
+for one in (here, there):
+    answering(one, (200, {"CollectionArn": "a", "FaceRecords": [], "FaceModelVersion": "7.0"}))
+waited = len(clock.slept)
+photos = [photo + bytes([number]) for number in range(100)]
+
+# --8<-- [start:beyond]
+from zlib import crc32
+
+places = [Rekognition(here), Rekognition(there)]  # 50 calls a second each, and a collection each
+for place in places:
+    place.create_collection("guests")
+for picture in photos:
+    places[crc32(picture) % len(places)].index_faces("guests", picture)  # the same photo, the same place
+found_in = [place.search_faces_by_image for place in places]  # a search has to ask both
+# --8<-- [end:beyond]
+assert sum(clock.slept[waited:]) < 1.9, "one place would take 2 s"
+
 # --8<-- [start:cost]
 from resilient_faces import CircuitOpenError
 from resilient_faces.adapters.aws import CostMeter

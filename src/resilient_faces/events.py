@@ -15,7 +15,7 @@ SCHEMA: Final = 1  # raised when a member changes its meaning or goes; a new mem
 EventType: TypeAlias = Literal[
     "retry",  # a failed attempt will be repeated after `delay`
     "gave_up",  # a retried call failed for good
-    "recovered",  # a call succeeded after retries, or a degraded service works again
+    "recovered",  # a call succeeded after retries, or a degraded service or a shared store works again
     "transition",  # a circuit changed its state: `status` is the new one
     "rejected",  # one of our own policies said no
     "degraded",  # a fallback answered, or a service was marked as degraded

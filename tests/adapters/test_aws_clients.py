@@ -8,6 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from resilient_faces._core.runtime import ManualRuntime
 from resilient_faces.adapters.aws import (
     AWS,
     NOT_THERE,
+    OPERATIONS,
     DamagedAnswerError,
     LocalEndpoint,
     Requests,
@@ -126,6 +129,27 @@ def test_nothing_is_sent_after_the_deadline(local: Any, script: Any, clock: Manu
     assert seen.sent == []
 
 
+@contextmanager
+def local_rekognition() -> Iterator[str]:
+    """The URL of a server that answers ListCollections."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = b'{"CollectionIds": []}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 # -- answers that are none -----------------------------------------------------------------------------------------
 
 
@@ -173,6 +197,70 @@ def test_what_comes_out_of_the_queue_is_whole(local: Any, script: Any, good: boo
     else:
         with pytest.raises(DamagedAnswerError, match="checksum"):
             client.receive_message(**QUEUE)
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "rekognition.CreateCollection": {"CollectionId": "c"},
+    "rekognition.DeleteCollection": {"CollectionId": "c"},
+    "rekognition.DescribeCollection": {"CollectionId": "c"},
+    "rekognition.ListCollections": {},
+    "rekognition.IndexFaces": {"CollectionId": "c", "Image": {"Bytes": b"x"}},
+    "rekognition.ListFaces": {"CollectionId": "c"},
+    "rekognition.DeleteFaces": {"CollectionId": "c", "FaceIds": ["1"]},
+    "rekognition.SearchFacesByImage": {"CollectionId": "c", "Image": {"Bytes": b"x"}},
+    "rekognition.SearchFaces": {"CollectionId": "c", "FaceId": "1"},
+    "rekognition.CompareFaces": {"SourceImage": {"Bytes": b"x"}, "TargetImage": {"Bytes": b"x"}},
+    "rekognition.DetectFaces": {"Image": {"Bytes": b"x"}},
+    "rekognition.CreateFaceLivenessSession": {},
+    "rekognition.GetFaceLivenessSessionResults": {"SessionId": "1" * 36},
+    "dynamodb.BatchGetItem": {"RequestItems": {"table": {"Keys": [{"k": {"S": "1"}}]}}},
+    "dynamodb.BatchWriteItem": {"RequestItems": {"table": [{"DeleteRequest": {"Key": {"k": {"S": "1"}}}}]}},
+    "dynamodb.Scan": {"TableName": "table"},
+    "s3.GetObject": {"Bucket": "bucket", "Key": "k"},
+    "s3.HeadObject": {"Bucket": "bucket", "Key": "k"},
+    "s3.PutObject": {"Bucket": "bucket", "Key": "k", "Body": b""},
+    "s3.CopyObject": {"Bucket": "bucket", "Key": "k", "CopySource": "bucket/other"},
+    "sqs.SendMessage": {"QueueUrl": "http://127.0.0.1:9/q", "MessageBody": "body"},
+    "sqs.GetQueueAttributes": {"QueueUrl": "http://127.0.0.1:9/q", "AttributeNames": ["All"]},
+    "sns.Publish": {"TopicArn": "arn:aws:sns:us-west-2:1:t", "Message": "m"},
+}
+
+
+def answer_of(name: str, members: tuple[str, ...]) -> tuple[int, Any, dict[str, str]]:
+    """A 200 of this operation with these members."""
+    service = name.partition(".")[0]
+    if service == "s3":
+        headers = {"ETag": {"ETag": '"tag"'}, "ContentLength": {"Content-Length": "0"}}
+        copied = b"<CopyObjectResult><ETag>tag</ETag></CopyObjectResult>" if "CopyObjectResult.ETag" in members else b""
+        return 200, copied, {key: value for one in members for key, value in headers.get(one, {}).items()}
+    if service == "sns":
+        body = "".join(f"<{one}>1</{one}>" for one in members)
+        return 200, f"<PublishResponse><PublishResult>{body}</PublishResult></PublishResponse>".encode(), {}
+    values = {"MD5OfMessageBody": md5("body"), "Count": 0, "StatusCode": 200}
+    listed = {"FaceRecords", "FaceMatches", "Faces", "FaceDetails", "DeletedFaces", "CollectionIds", "Items"}
+    mapped = {"Responses", "UnprocessedKeys", "UnprocessedItems", "Attributes", "SourceImageFace"}
+    made = {one: values.get(one, [] if one in listed else {} if one in mapped else "x") for one in members}
+    return 200, made, {}
+
+
+@pytest.mark.parametrize("name", [name for name, row in OPERATIONS.items() if row.mandatory])
+def test_each_mandatory_member_is_looked_for(local: Any, script: Any, clock: Any, name: str) -> None:
+    """With all of them the answer is taken; without one it is none, whichever it is, and the error names it."""
+    service, _, operation = name.partition(".")
+    client = local(service)
+    method = {api: own for own, api in client.meta.method_to_api_mapping.items()}[operation]
+    mandatory = OPERATIONS[name].mandatory
+    seen = script(client, answer_of(name, mandatory))
+    getattr(client, method)(**BODIES[name])
+    for missing in mandatory:
+        if missing == "ContentLength":  # a header that every answer has
+            continue
+        seen.replies = [answer_of(name, tuple(one for one in mandatory if one != missing))]
+        with pytest.raises(Exception, match=r".") as refused:
+            getattr(client, method)(**BODIES[name])
+        fault = AWS(refused.value)
+        assert (fault.kind, fault.executed) == (Kind.integrity, Executed.unknown)
+        assert missing in str(refused.value)
 
 
 @pytest.mark.parametrize("service", ["sns", "cloudwatch", "stepfunctions", "dynamodb"])
@@ -238,6 +326,38 @@ def test_a_500_of_a_gateway_in_front_of_aws_stays_a_server_fault(script: Any, cl
     with pytest.raises(Exception, match="500") as raised:
         protect(client, retry(attempts=1)).list_faces(CollectionId="c")
     assert AWS(raised.value).kind is Kind.transient
+
+
+def test_a_server_on_this_machine_is_reached_without_a_proxy(
+    credentials: Path, monkeypatch: pytest.MonkeyPatch, resilience: None
+) -> None:
+    """Also if the environment names it; botocore sends even that to the proxy, which cannot know it."""
+    proxied: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy, local_rekognition() as url:
+
+        def accept() -> None:
+            while True:
+                try:
+                    taken, _ = proxy.accept()
+                except OSError:
+                    return
+                proxied.append("request")
+                taken.close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_REKOGNITION", url)
+        for client in (
+            connect("rekognition", region="us-west-2"),
+            connect("rekognition", region="us-west-2", endpoint=LocalEndpoint(url)),
+        ):
+            assert client.list_collections()["CollectionIds"] == []
+            client.close()
+        proxy.shutdown(socket.SHUT_RDWR)
+    assert proxied == []
 
 
 # -- credentials ---------------------------------------------------------------------------------------------------

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resilient_faces import circuits, remaining
 from resilient_faces._core.runtime import RUNTIME, ManualRuntime
+from resilient_faces.adapters._aws_accounts import account_of_key
+from resilient_faces.adapters._aws_requests import limiters
 from resilient_faces.adapters.aws import (
     CAP_REACHED,
     UNGUARDED,
@@ -23,7 +30,13 @@ from resilient_faces.adapters.aws import (
     threaded,
 )
 from resilient_faces.breaker import Breaker
-from resilient_faces.errors import CircuitOpenError, OptionError, ResilienceWarning, UnknownOptionError
+from resilient_faces.errors import (
+    CircuitOpenError,
+    DuplicateNameError,
+    OptionError,
+    ResilienceWarning,
+    UnknownOptionError,
+)
 from resilient_faces.limits import Deadline, RateLimiter
 from resilient_faces.retry import Retry
 from resilient_faces.testing.runtime import fresh
@@ -174,14 +187,213 @@ def test_the_default_rate_is_the_quota_of_the_region(local: Any, script: Any, cl
     for _ in range(3):
         requests("ListFaces", CollectionId="c")
     assert clock.slept == pytest.approx([0.02, 0.02])
-    own = Requests(client, rates={"ListFaces": 2.0})
-    own("ListFaces", CollectionId="c")
+    with fresh():
+        own = Requests(client, rates={"ListFaces": 2.0})
+        own("ListFaces", CollectionId="c")
     own("ListFaces", CollectionId="c")
     assert clock.slept[2:] == pytest.approx([0.5])
     assert Rate(50.0, 5.0).of("eu-central-1") == 5.0
     liveness = operation_of("rekognition", "CreateFaceLivenessSession").rate
     assert liveness is not None
     assert (liveness.of("us-west-2"), liveness.of("eu-west-1")) == (25.0, 5.0)
+
+
+# -- whose quota it is ---------------------------------------------------------------------------------------------
+
+ONE = "AKIAQNZGKIQY56JQ7WML"
+PLANTED = "AKIAQPLANTEDKEYIDXYZ"
+
+
+@pytest.fixture
+def of_account(resilience: None) -> Callable[[str], Any]:
+    """Make a client whose requests are signed with this key."""
+    pytest.importorskip("boto3", reason="the extra `aws` is not installed")
+    from resilient_faces.adapters.aws import LocalEndpoint, connect
+
+    def made(key: str) -> Any:
+        return connect("rekognition", region="us-west-2", endpoint=LocalEndpoint("http://127.0.0.1:9", key, "secret"))
+
+    return made
+
+
+def paced(requests: Requests, clock: ManualRuntime, times: int) -> list[float]:
+    """Seconds waited for the slots of so many calls."""
+    clock.slept.clear()
+    for _ in range(times):
+        requests("ListFaces", CollectionId="c")
+    return clock.slept
+
+
+def test_a_key_tells_its_account() -> None:
+    """All keys of an account tell the same; of others none."""
+    assert account_of_key("ASIAQNZGKIQY56JQ7WML") == "029608264753"
+    assert account_of_key("AKIAQNZGKIQYZZZZZZZZ") == "029608264753"
+    for none in (
+        "local",
+        "AKIAIOSFODNN7EXAMPLE",
+        "AROAQNZGKIQY56JQ7WML",
+        "AKIAQNZGKIQY56JQ7WM",
+        "AKIAQNZGKIQY56JQ7WM0",
+        None,
+    ):
+        assert account_of_key(none) is None
+
+
+def test_clients_of_several_accounts_share_nothing(of_account: Any, script: Any, clock: ManualRuntime) -> None:
+    """Quotas are an account's: neither limiter nor circuit of one is any matter of the other."""
+    one, two = of_account(ONE), of_account(PLANTED)
+    for client in (one, two):
+        script(client, (200, FACES))
+    first = Requests(one, retry=None)
+    with pytest.warns(ResilienceWarning, match="RF102 clients of several AWS accounts call rekognition") as warned:
+        second = Requests(two, retry=None)
+    assert warned[0].filename == __file__
+    assert first.name_of("ListFaces") == "rekognition/127.0.0.1:9/ListFaces"
+    assert re.fullmatch(r"rekognition/account-[0-9a-f]{6}/127\.0\.0\.1:9/ListFaces", second.name_of("ListFaces"))
+    assert paced(first, clock, 3) == pytest.approx([0.02, 0.02])
+    assert paced(second, clock, 3) == pytest.approx([0.02, 0.02]), "it stands in a queue of its own"
+    circuits["rekognition/127.0.0.1:9/ListFaces"].force_open()
+    assert second("ListFaces", CollectionId="c") is not None
+    again = Requests(of_account("AKIAQNZGKIQYZZZZZZZZ"))
+    assert again.name_of("ListFaces") == first.name_of("ListFaces"), "another key of the same account"
+
+
+def test_an_account_s_label_is_in_the_names(of_account: Any, script: Any, clock: ManualRuntime) -> None:
+    """Whatever the credentials; equal labels share."""
+    one, two = of_account(ONE), of_account(PLANTED)
+    for client in (one, two):
+        script(client, (200, FACES))
+    named = [Requests(one, account="school"), Requests(two, account="school"), Requests(two, account="club")]
+    assert [each.name_of("ListFaces") for each in named] == [
+        "rekognition/school/127.0.0.1:9/ListFaces",
+        "rekognition/school/127.0.0.1:9/ListFaces",
+        "rekognition/club/127.0.0.1:9/ListFaces",
+    ]
+    assert paced(named[0], clock, 2) == pytest.approx([0.02])
+    assert paced(named[1], clock, 1) == pytest.approx([0.02])
+    assert paced(named[2], clock, 1) == []
+
+
+@pytest.mark.parametrize("label", ["", "a/b", "x" * 65, ONE, "123456789012", 5])
+def test_a_label_is_neither_a_key_nor_a_number(local: Any, label: Any) -> None:
+    """It is shown in names; a wrong one is not shown."""
+    with pytest.raises(OptionError, match=r"Requests\.account must be a label") as wrong:
+        Requests(local(), account=label)
+    assert label in ("", 5) or str(label) not in str(wrong.value)
+
+
+def test_neither_key_nor_account_is_in_any_text(
+    of_account: Any, script: Any, failed: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names, events, logs, warnings and errors; in full or in part."""
+    caplog.set_level("DEBUG", "resilient_faces")
+    told: list[Any] = []
+    RUNTIME.listen(told.append)
+    Requests(of_account(ONE))
+    client = of_account(PLANTED)
+    script(client, failed("ThrottlingException"), failed("InternalServerError", 500))
+    with pytest.warns(ResilienceWarning) as warned:
+        requests = Requests(client)
+    for _ in range(4):
+        with pytest.raises(Exception, match=r".") as raised:
+            requests("ListFaces", CollectionId="c")
+        told.append(raised.value)
+    text = f"{told} {caplog.text} {[str(one.message) for one in warned]} {list(circuits)} {requests.name_of('X')}"
+    number = account_of_key(PLANTED)
+    assert number is not None
+    assert "account-" in text
+    for secret in ("QPLANTED", "PLANTEDKEY", number, str(int(number))):
+        assert secret not in text
+
+
+def test_the_account_of_a_role_is_known_from_its_arn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resilience: None
+) -> None:
+    """Nobody is asked: credentials of a role are fetched at the first request."""
+    pytest.importorskip("boto3", reason="the extra `aws` is not installed")
+    from resilient_faces.adapters.aws import connect
+
+    config = tmp_path / "config"
+    config.write_text(
+        "".join(
+            f"[profile {name}]\nrole_arn = arn:aws:iam::{number}:role/r\nsource_profile = base\n"
+            for name, number in (("a", "111111111111"), ("b", "222222222222"))
+        )
+        + "[profile base]\naws_access_key_id = AKIAQNZGKIQY56JQ7WML\naws_secret_access_key = s\n"
+    )
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    a, base, b = (connect("rekognition", region="us-west-2", profile=name) for name in ("a", "base", "b"))
+    assert Requests(a).name_of("X") == "rekognition/us-west-2/X"
+    with pytest.warns(ResilienceWarning, match="RF102"):
+        others = {Requests(one).name_of("X") for one in (base, b)}
+    assert len(others) == 2
+
+
+def test_one_quota_has_one_limiter_whoever_makes_it(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """Equal options share, though each adapter brings a factory of its own."""
+    both = [Requests(local(), limiter=functools.partial(RateLimiter, max_wait=5.0)) for _ in range(2)]
+    for requests in both:
+        script(requests.client, (200, FACES))
+    assert paced(both[0], clock, 2) == pytest.approx([0.02])
+    assert paced(both[1], clock, 1) == pytest.approx([0.02])
+
+
+@pytest.mark.parametrize(
+    "other", [{"limiter": functools.partial(RateLimiter, max_wait=5.0)}, {"rates": {"ListFaces": 20.0}}]
+)
+def test_another_limiter_for_the_same_quota_is_refused(
+    local: Any, script: Any, clock: ManualRuntime, other: dict[str, Any]
+) -> None:
+    """Two limiters would be twice the quota; the error names both places."""
+    client = local()
+    script(client, (200, FACES))
+    one = Requests(client)
+    one("ListFaces", CollectionId="c")
+    two = Requests(client, **other)
+    with pytest.raises(DuplicateNameError, match=r"first given in .*test_aws_requests\.py:\d+, now in .*test_aws"):
+        two("ListFaces", CollectionId="c")
+    labelled = Requests(client, account="other", **other)
+    labelled("ListFaces", CollectionId="c")
+    del one
+    gc.collect()
+    clock.advance(1.0)
+    Requests(client, **other)("ListFaces", CollectionId="c")  # nobody uses the first one any more
+
+
+def test_a_limiter_with_a_name_of_its_own_is_used_as_it_is(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """So two jobs can have a part of the quota each."""
+    client = local()
+    script(client, (200, FACES))
+    jobs = [
+        Requests(client, limiter=lambda rate, job=job, **options: RateLimiter(rate / 2.0, **{**options, "name": job}))
+        for job in ("index", "search")
+    ]
+    assert paced(jobs[0], clock, 2) == pytest.approx([0.04])
+    assert paced(jobs[1], clock, 2) == pytest.approx([0.04])
+
+
+def test_an_adapter_for_each_call_keeps_to_the_rate(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """What is reserved is remembered for longer than the adapter lives."""
+    client = local()
+    script(client, (200, FACES))
+    for _ in range(5):
+        Requests(client)("ListFaces", CollectionId="c")
+        gc.collect()
+    assert clock.slept == pytest.approx([0.02] * 4)
+
+
+def test_limiters_that_nobody_needs_go(local: Any, script: Any, clock: ManualRuntime) -> None:
+    """A process that calls many servers does not collect them."""
+    client = local()
+    script(client, (200, FACES))
+    for number in range(20):
+        Requests(client, account=f"a{number}")("ListFaces", CollectionId="c")
+        clock.advance(60.0)
+        gc.collect()
+    assert len(limiters._live) == 1
 
 
 def test_a_fresh_start_has_fresh_limiters(local: Any, script: Any, clock: ManualRuntime) -> None:
@@ -230,6 +442,26 @@ def test_circuits_and_limiters_are_made_as_told(local: Any, script: Any, failed:
     with pytest.raises(CircuitOpenError):
         requests("ListFaces", CollectionId="c")
     assert made == ["rekognition/127.0.0.1:9/ListFaces at 50"]
+
+
+def test_what_the_sdk_refuses_is_told_without_its_values(local: Any, script: Any, clock: Any) -> None:
+    """botocore's text shows the whole value, which may be a picture or an identity."""
+    client = local()
+    seen = script(client, (200, FACES))
+    for parameters, told in (
+        (
+            {"CollectionId": ["planted"], "MaxResults": "planted\ntype: x"},
+            "Invalid type for parameter CollectionId; Inv",
+        ),
+        ({}, r"rekognition.ListFaces: Missing required parameter in input: \"CollectionId\"\."),
+        ({"CollectionId": "c", "planted value": 1}, "wrong parameters"),
+        ({"CollectionId": "c", "FaceId": 1}, 'Unknown parameter in input: "FaceId"'),
+    ):
+        with pytest.raises(OptionError, match=told) as refused:
+            Requests(client)("ListFaces", **parameters)
+        assert "planted" not in f"{refused.value} {refused.value.__cause__}"
+        assert refused.value.__suppress_context__, "a traceback would show it"
+    assert seen.sent == []
 
 
 def test_wrong_options_are_named_all_at_once(local: Any) -> None:
@@ -348,6 +580,48 @@ class Counter:
 
 class AsyncCounter(AsyncFace[Counter]):
     ask = threaded(Counter.ask)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_requests_that_wait_take_no_thread_of_the_programs(backend: str) -> None:
+    """As many long polls as there are: what else the program does in threads goes on."""
+    import threading
+
+    import anyio
+
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    over = threading.Event()
+    full = threading.Event()
+    most: list[int] = []
+    inside: set[int] = set()
+
+    class Polling:
+        def poll(self) -> None:
+            inside.add(threading.get_ident())
+            most.append(len(inside))
+            if len(inside) == 50:
+                full.set()
+            over.wait(60.0)
+            inside.discard(threading.get_ident())
+
+    class AsyncPolling(AsyncFace[Polling]):
+        poll = threaded(Polling.poll)
+
+    async def main() -> str:
+        face = AsyncPolling(Polling(), threads=50)
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(face.poll)
+            await anyio.to_thread.run_sync(full.wait, 30.0)
+            with anyio.fail_after(30):
+                answer = await anyio.to_thread.run_sync(lambda: "done")
+            over.set()
+        return answer
+
+    assert anyio.run(main, backend=backend) == "done"
+    assert max(most) == 50
+    with pytest.raises(OptionError, match=r"AsyncPolling\.threads must be 1 or more"):
+        AsyncPolling(Polling(), threads=0)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

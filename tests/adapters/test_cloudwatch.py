@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import threading
 import time
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -108,6 +115,16 @@ def test_what_is_wrong_is_raised(local: Any, script: Any) -> None:
         CloudWatch(client, "tests").put([Metric("m", 1.0)])
 
 
+def test_a_wrong_request_keeps_no_other_back(local: Any, script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is sent first."""
+    monkeypatch.setattr("resilient_faces.adapters.cloudwatch.MOST_IN_REQUEST", 1)
+    client = local("cloudwatch")
+    seen = script(client, ValueError("wrong"), (200, b""))
+    with pytest.raises(ValueError, match="wrong"):
+        CloudWatch(client, "tests", retry=None).put([Metric("m", 1.0)] * 3)
+    assert len(seen.sent) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
@@ -201,6 +218,137 @@ def test_a_line_that_would_be_dropped_is_not_made(options: dict[str, Any], rule:
     """One JSON object has one member of each name, and a line has an end."""
     with pytest.raises(OptionError, match=rule):
         list(emf_lines(**{"namespace": "ns", "metrics": [Metric("m", 1.0)], **options}))
+
+
+class Embedding:
+    """What must not be seen, however it is asked."""
+
+    def __repr__(self) -> str:
+        return "planted"
+
+    __str__ = __repr__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["planted"])
+
+
+class Status(Enum):
+    done = "done"
+
+
+def test_a_property_that_json_has_no_place_for_loses_no_line() -> None:
+    """It is told as text or number, or by the name of its class: its values stay unseen, and the metric arrives."""
+    circle: list[object] = []
+    circle.append(circle)
+    given = {
+        "moment": dt.datetime(2026, 1, 31, 12, tzinfo=dt.timezone.utc),
+        "day": dt.date(2026, 1, 31),
+        "span": dt.timedelta(seconds=1.5),
+        "id": uuid.UUID(int=7),
+        "path": PurePosixPath("a/b"),
+        "price": Decimal("0.001"),
+        "count": Decimal(3),
+        "huge": Decimal("1e400"),
+        "signal": Decimal("sNaN"),
+        "whole": 10**400,
+        "third": Fraction(1, 4),
+        "status": Status.done,
+        "nothing": float("nan"),
+        "endless": float("inf"),
+        "bytes": b"planted",
+        "embedding": Embedding(),
+        "inside": {"a": Embedding(), 7: {"b": (1, Embedding())}},
+        "circle": circle,
+        "set": {1},
+        "class": Embedding,
+    }
+    (line,) = emf_lines("ns", [Metric("m", 1.0)], properties=given)
+    assert problems(line) == []
+    assert "planted" not in line
+    told = json.loads(line)
+    assert {name: told[name] for name in given} == {
+        "moment": "2026-01-31T12:00:00+00:00",
+        "day": "2026-01-31",
+        "span": 1.5,
+        "id": "00000000-0000-0000-0000-000000000007",
+        "path": "a/b",
+        "price": 0.001,
+        "count": 3.0,
+        "huge": None,
+        "signal": None,
+        "whole": None,
+        "third": 0.25,
+        "status": "done",
+        "nothing": None,
+        "endless": None,
+        "bytes": "<bytes>",
+        "embedding": "<Embedding>",
+        "inside": {"a": "<Embedding>", "7": {"b": [1, "<Embedding>"]}},
+        "circle": ["<list>"],
+        "set": [1],
+        "class": "<type>",
+    }
+
+
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.floats(),
+            st.text(),
+            st.binary(),
+            st.uuids(),
+            st.decimals(),
+            st.datetimes(),
+            st.complex_numbers(),
+            st.just(object()),
+        ),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.tuples(inner, inner),
+            st.dictionaries(
+                st.one_of(st.text(), st.integers(), st.none(), st.floats(), st.binary()), inner, max_size=3
+            ),
+        ),
+    )
+)
+def test_no_property_whatever_it_is_costs_a_line(value: object) -> None:
+    """And what is written is JSON."""
+    (line,) = emf_lines("ns", [Metric("m", 1.0)], properties={"p": value})
+    assert problems(line) == []
+    assert json.loads(line)["m"] == 1.0
+
+
+def test_arrays_and_their_numbers() -> None:
+    """A number of numpy is a number; an array, which may be an embedding, stays unseen."""
+    numpy = pytest.importorskip("numpy", reason="the extra `demo` is not installed")
+    given = {"one": numpy.float32(0.5), "count": numpy.int64(3), "many": numpy.array([0.25, 0.75])}
+    (line,) = emf_lines("ns", [Metric("m", 1.0)], properties=given)
+    told = json.loads(line)
+    assert (told["one"], told["count"], told["many"]) == (0.5, 3, "<ndarray>")
+
+
+@pytest.mark.parametrize("properties", [{"b": "x"}, {"p": "x" * 1_000_001}], ids=["name twice", "too long"])
+def test_what_is_wrong_with_one_line_costs_no_value(properties: dict[str, object]) -> None:
+    """It is said at the end; the other lines are whole, and that one goes without its properties."""
+    metrics = [Metric("a", 1.0, at=1.0), Metric("b", 2.0, at=2.0), Metric("c", 3.0, at=3.0)]
+    stream = io.StringIO()
+    with pytest.raises(OptionError):
+        EmfWriter(stream, "ns").write(*metrics, **properties)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line[name] for line, name in zip(lines, "abc", strict=True)] == [1.0, 2.0, 3.0]
+    if "b" in properties:
+        assert (lines[0]["b"], lines[2]["b"]) == ("x", "x")
+
+
+def test_dimensions_of_all_lines_are_checked() -> None:
+    """CloudWatch would drop every line without a word."""
+    with pytest.raises(OptionError, match=r"EmfWriter\.dimensions\['service'\]"):
+        EmfWriter(io.StringIO(), "ns", {"service": 5})  # type: ignore[dict-item]
+    with pytest.raises(OptionError, match=r"emf_lines\.dimensions\['service'\]"):
+        list(emf_lines("ns", [Metric("m", 1.0)], dimensions={"service": ""}))
 
 
 def test_lines_of_threads_do_not_mix(clock: ManualRuntime) -> None:

@@ -7,7 +7,7 @@ import http.client
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,20 @@ def engine() -> ByShade:
 
 
 @pytest.fixture
+def serving() -> Iterator[Callable[..., RekognitionService]]:
+    """Make a service that is closed when the test is over."""
+    made: list[RekognitionService] = []
+
+    def make(*given: Any, **options: Any) -> RekognitionService:
+        made.append(RekognitionService(*given, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
 def server(engine: ByShade, tmp_path: Path) -> Iterator[RekognitionServer]:
     ledger = Ledger(tmp_path / "calls.jsonl")
     service = RekognitionService(
@@ -102,6 +116,7 @@ def server(engine: ByShade, tmp_path: Path) -> Iterator[RekognitionServer]:
     server.start()
     yield server
     assert server.stop()
+    service.close()
     ledger.close()
 
 
@@ -232,9 +247,9 @@ def test_the_quota_is_a_bucket_of_one_second() -> None:
     assert sum(quota.take() for _ in range(20)) == 10
 
 
-def test_above_the_quota_the_service_throttles(engine: ByShade) -> None:
+def test_above_the_quota_the_service_throttles(engine: ByShade, serving: Any) -> None:
     """The answer is the service's own throttling error, before any work."""
-    service = RekognitionService(engine, quotas=Quotas("us-west-2", rates={"IndexFaces": 1}))
+    service = serving(engine, quotas=Quotas("us-west-2", rates={"IndexFaces": 1}))
     service.call("CreateCollection", {"CollectionId": "c"}, "r")
     _index(service)
     with pytest.raises(ServiceError) as caught:
@@ -534,9 +549,9 @@ def test_an_object_may_be_larger_than_bytes(client: Any) -> None:
     )
 
 
-def test_without_an_object_store_objects_are_refused(engine: ByShade) -> None:
+def test_without_an_object_store_objects_are_refused(engine: ByShade, serving: Any) -> None:
     """Nobody is asked for the object."""
-    service = RekognitionService(engine)
+    service = serving(engine)
     with pytest.raises(ServiceError) as caught:
         service.call("DetectFaces", {"Image": {"S3Object": {"Bucket": "photos", "Name": "whole"}}}, "r")
     assert caught.value.code == "InvalidS3ObjectException"
@@ -675,9 +690,9 @@ def test_no_request_is_a_fault_of_the_server(operation: str, request: dict[str, 
         assert isinstance(json.dumps(answer), str)
 
 
-def test_threads_at_work_on_one_collection(engine: ByShade) -> None:
+def test_threads_at_work_on_one_collection(engine: ByShade, serving: Any) -> None:
     """Indexing, searching, listing and deleting at once: no fault of the server, and in the end all agree."""
-    service = RekognitionService(engine, quotas=Quotas("us-west-2", everywhere=float("inf")))
+    service = serving(engine, quotas=Quotas("us-west-2", everywhere=float("inf")))
     service.call("CreateCollection", {"CollectionId": "c"}, "r")
     pictures = [{"Bytes": base64.b64encode(jpeg(shade=shade)).decode()} for shade in range(60, 68)]
 

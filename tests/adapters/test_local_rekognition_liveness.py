@@ -195,7 +195,7 @@ def test_it_is_fed_over_http(world: World) -> None:
     server = RekognitionServer(world.service)
     server.start()
     session = world.create()
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     body = json.dumps({"Status": "SUCCEEDED", "Confidence": 91.0})
     connection.request("POST", f"/local/liveness/{session}", body=body)
     answer = connection.getresponse()

@@ -256,6 +256,24 @@ def test_guards_come_off_again(foreign: Any, script: Any, failed: Any, clock: An
     assert unprotect(client) is client
 
 
+def test_what_others_had_put_on_is_there_again(foreign: Any, script: Any, clock: Any) -> None:
+    """A tracer, for example, that wraps a method of the client."""
+    client = foreign(retries=ONCE)
+    script(client, page("f"))
+    traced: list[str] = []
+    plain = client.list_faces
+
+    def tracing(**parameters: Any) -> Any:
+        traced.append("call")
+        return plain(**parameters)
+
+    client.list_faces = tracing
+    protect(client, retry()).list_faces(CollectionId="c")
+    unprotect(client).list_faces(CollectionId="c")
+    assert client.list_faces is tracing
+    assert traced == ["call", "call"]
+
+
 def test_what_connect_gave_stays_when_guards_come_off(local: Any, script: Any, clock: Any) -> None:
     """Each takes away only what it brought."""
     client = unprotect(protect(local(), retry()))

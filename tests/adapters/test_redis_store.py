@@ -9,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from resilient_faces import Breaker, OptionError
 from resilient_faces.breaker import Shared
 from resilient_faces.idempotency import Status
 from resilient_faces.limits import Pace
+from resilient_faces.testing import ManualRuntime
 from resilient_faces.testing.redis_server import RedisServer, RedisUnavailable
 from resilient_faces.testing.store_contracts import (
     BreakerStoreContract,
@@ -77,19 +78,74 @@ def test_what_the_page_shows_works(server: RedisServer, resilience: None) -> Non
     assert limiter.share == 50.0  # one process, which the store knows of
 
 
-def test_an_answer_that_was_long_on_its_way_says_so(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By how much longer than others: the slot began when the script ran."""
-    pace = Pace(50.0, 0.5, 1.0, 1.0)
-    assert store.reserve("age", 1, pace, None, 0.0).age == 0.0
-    run = store._run
+class Link:
+    """A client whose scripts are run by a server with a clock of its own, at the far end of a slow line."""
 
-    def slowly(*arguments: Any) -> Any:
-        answer = run(*arguments)
-        time.sleep(0.05)
-        return answer
+    def __init__(self, clock: ManualRuntime, off: float) -> None:
+        self.clock = clock
+        self.off = off
+        self.there = self.back = 0.0  # seconds that a request, and an answer, is on its way
+        self.hold_ups: list[float] = []  # beside that, of the next requests
+        self.next = 0
 
-    monkeypatch.setattr(store, "_run", slowly)
-    assert 0.03 < store.reserve("age", 1, pace, None, 0.0).age < 1.0
+    def server(self) -> int:
+        return round((self.clock.monotonic() + self.off) * 1e6)
+
+    def register_script(self, text: str) -> Callable[..., object]:
+        def run(keys: list[str], args: tuple[Any, ...]) -> object:
+            self.clock.advance(self.there + (self.hold_ups.pop(0) if self.hold_ups else 0.0))
+            now = self.server()
+            answer: object = now
+            if "count, rate" in text:  # the one that reserves
+                begins = max(self.next, now + args[4])
+                self.next = begins + args[0] * 20_000
+                answer = [begins - now, 20_000, 1, now]
+            self.clock.advance(self.back)
+            return answer
+
+        return run
+
+
+PACE: Final = Pace(50.0, 0.5, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("off", [1.7e9, -3600.0])
+def test_an_answer_that_was_long_on_its_way_changes_no_slot(clock: ManualRuntime, off: float) -> None:
+    """A slot begins when the server said so, however long this answer took, and connecting before the first one."""
+    link = Link(clock, off)
+    link.hold_ups = [0.08, 0.03]  # connecting, and then a busy machine
+    store = RedisStore(link)
+    for there, back in ((0.0002, 0.0002), (0.0, 0.05), (0.05, 0.0), (0.0002, 0.0002), (0.0, 0.3)):
+        link.there, link.back = there, back
+        granted = store.reserve("age", 5, PACE, None, 0.0)
+        assert granted.since is not None
+        begins = (link.next - 5 * 20_000) / 1e6
+        assert granted.since + granted.delay + off == pytest.approx(begins, abs=0.0005)
+        clock.advance(0.7)
+
+
+def test_a_line_that_is_always_slow_loses_no_slot(clock: ManualRuntime) -> None:
+    """Slots make room for the way that answers have: none has begun before its answer is there."""
+    link = Link(clock, 1.7e9)
+    link.there = link.back = 0.03
+    store = RedisStore(link)
+    for _ in range(5):
+        granted = store.reserve("far", 1, PACE, 0.0, 0.0)
+        assert granted.since is not None
+        assert granted.since + granted.delay >= clock.monotonic() - 0.001
+        clock.advance(1.0)
+
+
+def test_another_server_s_clock_is_learnt_anew(clock: ManualRuntime) -> None:
+    """After a fail-over, or when the server's clock was set."""
+    link = Link(clock, 1.7e9)
+    link.there = link.back = 0.0002
+    store = RedisStore(link)
+    store.reserve("moved", 1, PACE, None, 0.0)
+    link.off += 5.0
+    link.next = 0
+    granted = store.reserve("moved", 1, PACE, None, 0.0)
+    assert granted.since == pytest.approx(clock.monotonic(), abs=0.001)
 
 
 def test_prefixes_are_apart(server: RedisServer) -> None:

@@ -84,6 +84,51 @@ def test_an_image_that_can_never_be_used_is_not_sent(local: Any, script: Any, im
     assert seen.sent == []
 
 
+CALLS: dict[str, dict[str, Any]] = {
+    "create_collection": {"collection": "c"},
+    "delete_collection": {"collection": "c"},
+    "describe_collection": {"collection": "c"},
+    "index_faces": {"collection": "c", "image": PHOTO, "external_image_id": "e", "quality": "LOW"},
+    "list_faces": {"collection": "c", "most": 5},
+    "delete_faces": {"collection": "c", "face_ids": [FACE_ID]},
+    "search_faces_by_image": {"collection": "c", "image": PHOTO, "threshold": 80.0, "most": 5, "quality": "LOW"},
+    "search_faces": {"collection": "c", "face_id": FACE_ID, "threshold": 80.0, "most": 5},
+    "compare_faces": {"source": PHOTO, "target": PHOTO, "threshold": 80.0, "quality": "LOW"},
+    "detect_faces": {"image": PHOTO},
+    "create_liveness_session": {"token": "t"},
+    "liveness_result": {"session_id": FACE_ID},
+}
+ODD: list[Any] = [
+    -1,
+    "",
+    "a/b c",
+    float("nan"),
+    True,
+    b"planted",
+    ["planted"],
+    {"planted": 1},
+    S3Image("no bucket", "n"),
+    S3Image(5, "n"),  # type: ignore[arg-type]
+    S3Image("bucket", None),  # type: ignore[arg-type]
+    S3Image("bucket", "n", 7),  # type: ignore[arg-type]
+    memoryview(PHOTO),
+]
+MAY_BE_NONE = ("most", "token", "external_image_id", "quality")
+
+
+@pytest.mark.parametrize(("method", "option"), [(method, name) for method, given in CALLS.items() for name in given])
+def test_odd_arguments_are_refused_before_the_call(local: Any, script: Any, method: str, option: str) -> None:
+    """With an error that names the rule, whatever they are; nothing is sent, and nothing of a picture is shown."""
+    client = local()
+    seen = script(client, (200, {}))
+    call = getattr(Rekognition(client), method)
+    for odd in ODD if option in MAY_BE_NONE else [None, *ODD]:
+        with pytest.raises((OptionError, UnusableImageError)) as refused:
+            call(**{**CALLS[method], option: odd})
+        assert "planted" not in str(refused.value)
+    assert seen.sent == []
+
+
 def test_an_image_of_just_the_right_size_is_taken() -> None:
     """5 MB and 80 pixels are within the limits."""
     check_image(jpeg(80, 80) + bytes(MAX_IMAGE_BYTES - len(jpeg(80, 80))))
@@ -142,6 +187,29 @@ def test_what_the_service_would_refuse_is_not_sent(local: Any, script: Any, call
 
 
 # -- collections ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "requests"),
+    [
+        ("ProvisionedThroughputExceededException", 400, 3),
+        ("ThrottlingException", 400, 3),
+        ("InternalServerError", 500, 3),
+        ("LimitExceededException", 400, 1),  # a quota, whatever its name sounds like
+        ("ServiceQuotaExceededException", 400, 1),
+        ("InvalidParameterException", 400, 1),
+        ("AccessDeniedException", 400, 1),
+    ],
+)
+def test_indexing_repeats_what_may_pass(
+    local: Any, script: Any, failed: Any, clock: ManualRuntime, code: str, status: int, requests: int
+) -> None:
+    """Throttling and faults of the server; neither quotas nor what is wrong for good."""
+    client = local()
+    seen = script(client, failed(code, status))
+    with pytest.raises(Exception, match=code):
+        Rekognition(client).index_faces("c", PHOTO)
+    assert len(seen.sent) == requests
 
 
 def test_a_collection_that_exists_counts_as_made(local: Any, script: Any, failed: Any, clock: Any) -> None:

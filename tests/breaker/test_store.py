@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from resilient_faces import Breaker, CircuitOpenError, DeadlineExceededError, Event, deadline, guard
+from resilient_faces import Breaker, CircuitOpenError, Event
+from resilient_faces._core.stores import MOST_LATE
 from resilient_faces.breaker import MemoryStore, Shared, State, consecutive, failure_rate, failures_within
+from resilient_faces.limits import Deadline
 from resilient_faces.testing import ManualRuntime, Mode, script
 
 
@@ -200,6 +203,24 @@ def test_a_success_that_could_not_be_told_is_told_by_the_next(mode: Mode, clock:
     assert mode.run(breaker, script("fine")) == "fine"
     fail(mode, breaker)
     assert breaker.circuit.state is State.closed
+
+
+def test_a_failure_whose_counting_was_not_answered_is_cleared_too(mode: Mode, clock: ManualRuntime) -> None:
+    """It may have been counted: a success must end that row as well."""
+
+    class Lossy(MemoryStore):
+        def count(self, key: str, version: int, within: float) -> Shared | None:
+            super().count(key, version, within)
+            raise OSError("the answer was lost")
+
+    store = Lossy()
+    breaker = process(store)
+    fail(mode, breaker)
+    clock.advance(2.0)
+    assert mode.run(breaker, script("fine")) == "fine"
+    found = MemoryStore.count(store, "db/", 0, 60.0)
+    assert found is not None
+    assert found.failures == 1, "the row began anew"
 
 
 def test_a_store_that_hangs_holds_up_nobody(mode: Mode, resilience: None, events: list[Event]) -> None:
@@ -612,29 +633,202 @@ def test_a_store_that_failed_is_left_alone_for_a_moment(mode: Mode, clock: Manua
     assert len(asked) == 2
 
 
-def test_a_deadline_limits_the_asking(mode: Mode, resilience: None) -> None:
-    """The store may take what is left of it; that the call had no time is not the store's fault."""
-    release = threading.Event()
-    asked: list[None] = []
+def test_the_call_keeps_half_of_its_time(mode: Mode, clock: ManualRuntime, events: list[Event]) -> None:
+    """A store that hangs gets the other half; that the call was in a hurry is not the store's fault, and not told.
+
+    While that answer is on its way, no other call waits for the store.
+    """
+    store = Hanging()
+    breaker = process(store, store_timeout=10.0, refresh=0.0)
+    try:
+        for _ in range(5):
+            with Deadline(0.04):
+                assert mode.run(breaker, script("fine")) == "fine"
+        assert store.asked == 1
+    finally:
+        store.release()
+    until(lambda: not breaker._sharing._contact.doubted)  # type: ignore[union-attr]
+    assert mode.run(breaker, script("fine")) == "fine"
+    assert store.asked == 2
+    assert [one.type for one in events if one.policy == "breaker"] == []
+
+
+# -- a store that is always later than it may be -------------------------------------------------------------------
+
+
+class Hanging(MemoryStore):
+    """Answers once it is released: later than anybody waits, however slow the machine."""
+
+    inline = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.under_way = 0
+        self._released = threading.Event()
+        self._count = threading.Lock()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def _hang(self) -> None:
+        with self._count:
+            self.asked += 1
+            self.under_way += 1
+        self._released.wait(60.0)
+        with self._count:
+            self.under_way -= 1
+
+    def load(self, key: str) -> Shared | None:
+        self._hang()
+        return super().load(key)
+
+    def count(self, key: str, version: int, within: float) -> Shared | None:
+        self._hang()
+        return super().count(key, version, within)
+
+    def save(self, key: str, shared: Shared, expected: int) -> bool:
+        self._hang()
+        return super().save(key, shared, expected)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    ends = time.monotonic() + 30.0
+    while not true():
+        assert time.monotonic() < ends, "it never happened"
+        time.sleep(0.001)
+
+
+def test_a_store_that_is_always_late_is_told_once_and_waited_for_once(
+    mode: Mode, clock: ManualRuntime, events: list[Event]
+) -> None:
+    """All other calls go by the circuit alone, which opens, refuses, probes and closes as if there were no store."""
+    store = Hanging()
+    breaker = process(store, store_timeout=0.02)
+    try:
+        assert mode.run(breaker, script("fine")) == "fine"
+        asked = store.asked
+        fail(mode, breaker, 2)
+        refused(mode, breaker)
+        assert store.asked == asked == 1
+        clock.advance(10.0)
+        assert mode.run(breaker, script("fine")) == "fine"
+        assert breaker.circuit.state is State.closed
+        for _ in range(100):
+            clock.advance(1.0)
+            assert mode.run(breaker, script("fine")) == "fine"
+    finally:
+        store.release()
+    told = [(one.type, one.status, one.name, one.code) for one in events if one.type in ("store_failed", "recovered")]
+    assert told == [("store_failed", "local", "db", "LimitPassed")]
+
+
+def test_threads_that_hang_do_not_pile_up(clock: ManualRuntime) -> None:
+    """It is looked at again at intervals, longer ones the more looks have not come back, and not for ever."""
+    store = Hanging()
+    breaker = process(store, store_timeout=0.02)
+    contact = breaker._sharing._contact  # type: ignore[union-attr]
+    looks: list[float] = []
+    try:
+        for _ in range(1000):
+            before = contact.late
+            assert breaker.call(lambda: "fine") == "fine"
+            if contact.late > before:
+                looks.append(clock.now)
+            clock.advance(1.0)
+        pauses = [later - earlier for earlier, later in pairwise(looks)]
+        assert pauses == [2.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+        until(lambda: store.under_way == MOST_LATE)
+        assert store.asked == MOST_LATE
+    finally:
+        store.release()
+
+
+def test_many_calls_at_once_wait_for_a_late_store_once(clock: ManualRuntime, events: list[Event]) -> None:
+    """Each waits for the store at most once, and then none of them does."""
+    store = Hanging()
+    breaker = process(store, store_timeout=0.02, key=lambda number: number)
+    guarded = breaker(lambda number: number)
+    results: list[int] = []
+
+    def call(number: int) -> None:
+        results.extend([guarded(number) for _ in range(20)])
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(MOST_LATE)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 20 * MOST_LATE
+        assert store.asked <= MOST_LATE
+        assert [one.type for one in events] == ["store_failed"]
+    finally:
+        store.release()
+
+
+def test_a_store_that_answers_in_time_again_is_asked_again(
+    mode: Mode, clock: ManualRuntime, events: list[Event]
+) -> None:
+    """A look that nobody waits for finds it out; that the circuit is shared again is told once."""
+    store = Hanging()
+    here = process(store, store_timeout=5.0)
+    here._sharing._contact.limit = 0.02  # type: ignore[union-attr]
+    assert mode.run(here, script("fine")) == "fine"
+    store.release()
+    here._sharing._contact.limit = 5.0  # type: ignore[union-attr]
+    there = process(store, store_timeout=5.0)
+    fail(mode, there, 2)
+    clock.advance(2.0)
+    assert mode.run(here, script("fine")) == "fine"  # it has the store looked at
+    until(lambda: here._sharing._again < 0.0)  # type: ignore[union-attr]
+    refused(mode, here)
+    told = [(one.type, one.status, one.name) for one in events if one.type in ("store_failed", "recovered")]
+    assert told == [("store_failed", "local", "db"), ("recovered", "shared", "db")]
+
+
+def test_a_look_that_is_late_as_well_changes_nothing(mode: Mode, clock: ManualRuntime, events: list[Event]) -> None:
+    """An answer that took longer than a call would wait is none."""
 
     class Slow(MemoryStore):
         inline = False
+        asked = 0
 
         def load(self, key: str) -> Shared | None:
-            asked.append(None)
-            release.wait(5.0)
-            return None
+            self.asked += 1
+            clock.advance(0.3)  # later than 0.2, and it has been
+            if self.asked == 1:
+                raise OSError("first of all it is away")
+            return super().load(key)
 
-    breaker = process(Slow(), store_timeout=4.0, refresh=0.0)
-    began = time.monotonic()
-    try:
-        for _ in range(2):
-            with suppress(DeadlineExceededError):  # a coroutine is cut off, a function is not
-                mode.run(guard(deadline(0.25), breaker), script("fine"))
-        assert len(asked) == 2
-        assert time.monotonic() - began < 2.0
-    finally:
-        release.set()
+    store = Slow()
+    breaker = process(store)
+    for number in range(1, 6):
+        assert mode.run(breaker, script("fine")) == "fine"
+        until(lambda n=number: store.asked == n and breaker._sharing._contact.late == 0)  # type: ignore[misc, union-attr]
+        clock.advance(1.0)
+    assert [one.type for one in events] == ["store_failed"]
+
+
+def test_breakers_of_one_name_are_one_process(mode: Mode, clock: ManualRuntime) -> None:
+    """Two objects share the circuit, so they share its trial: none of them is another process to the store."""
+    store = MemoryStore()
+    options: dict[str, Any] = {"trips": consecutive(2), "recovery_timeout": 10.0, "store": store, "refresh": 0.0}
+    one, other = Breaker("shared", **options), Breaker("shared", **options)
+    fail(mode, one, 2)
+    clock.advance(10.0)
+    outcomes: list[object] = []
+
+    def probe() -> str:
+        with pytest.raises(CircuitOpenError):
+            other.call(lambda: outcomes.append("called"))
+        return "fine"
+
+    assert mode.call(one(mode.wrap(probe))) == "fine"
+    assert outcomes == []
+    assert one.circuit.state is State.closed
+    assert mode.run(other, script("fine")) == "fine"
 
 
 def test_a_child_after_a_fork_has_no_trial(clock: ManualRuntime) -> None:

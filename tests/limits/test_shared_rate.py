@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -27,8 +29,9 @@ from resilient_faces import (
     rate_limit,
     retry,
 )
-from resilient_faces.limits import Granted, MemoryLimiterStore, Pace
-from resilient_faces.limits.sharing import share_of
+from resilient_faces._core.effects import Ask, Flow, Unanswered
+from resilient_faces.limits import Deadline, Granted, MemoryLimiterStore, Pace
+from resilient_faces.limits.sharing import Slots, share_of
 from resilient_faces.retry import none
 from resilient_faces.testing import ManualRuntime, Mode, fresh, script
 
@@ -245,18 +248,20 @@ def test_an_answer_that_was_long_on_its_way_is_old(clock: ManualRuntime) -> None
     """The slot began when the store said so, not when the answer came."""
 
     class Slow(MemoryLimiterStore):
-        ages: ClassVar = [0.001, 0.03, 0.001]
+        ways: ClassVar = [0.001, 0.03, 0.001]
 
         def reserve(self, key: str, count: int, pace: Pace, longest: float | None, lead: float) -> Granted:
             granted = super().reserve(key, count, pace, longest, lead)
-            return Granted(granted.delay, granted.interval, granted.taken, self.ages.pop(0))
+            since = clock.now
+            clock.advance(self.ways.pop(0))
+            return Granted(granted.delay, granted.interval, granted.taken, since)
 
     store = Slow()
     limiter = process(store, processes=1)
     for _ in range(2):
         with limiter:
             clock.advance(1.0)
-    assert store.ages == []  # the second asked twice
+    assert store.ways == []  # the second asked twice
 
 
 def test_a_batch_tells_which_of_its_slots_are_missed(clock: ManualRuntime) -> None:
@@ -348,41 +353,158 @@ def test_being_sure_takes_no_longer_than_a_call_may_wait(clock: ManualRuntime) -
     assert caught.value.retry_after == 1.0
 
 
+def step(flow: Flow[Slots]) -> float | Slots:
+    """Run a flow until it would sleep, for so many seconds, or is at its end."""
+    answer: object = None
+    try:
+        while True:
+            wanted = flow.send(answer)
+            answer = None
+            if isinstance(wanted, Ask):
+                try:
+                    answer = wanted.operation(*wanted.args)
+                except OSError as error:
+                    answer = Unanswered(type(error).__name__)
+            elif isinstance(wanted, float):
+                return wanted
+    except StopIteration as stop:
+        slots: Slots = stop.value
+        return slots
+
+
 def simulate(
-    clock: ManualRuntime, limiters: list[RateLimiter], batch: int, seconds: float, at: Callable[[float], None]
+    clock: ManualRuntime, limiters: list[RateLimiter], batches: list[int], seconds: float, at: Callable[[float], None]
 ) -> list[float]:
-    """When eight processes start, which all reserve again as soon as they have used what they had."""
+    """When processes start that have so many callers each, one for each batch, who reserve again when it is used."""
     began = clock.now
-    free = [began] * len(limiters)  # when each asks again
+    numbers = itertools.count()
+    callers = [(limiter._sharing, batch) for limiter in limiters for batch in batches]
+    waiting: list[tuple[float, int, int, Flow[Slots] | None]] = []
+    for who in range(len(callers)):
+        heapq.heappush(waiting, (began, next(numbers), who, None))
     starts: list[float] = []
-    while min(free) < began + seconds:
-        who = free.index(min(free))
-        clock.now = max(clock.now, free[who])
+    while waiting[0][0] < began + seconds:
+        clock.now, _, who, flow = heapq.heappop(waiting)
         at(clock.now - began)
-        before = clock.now
-        reserved = limiters[who].reserve_batch(batch)  # waiting to be sure moves the clock
-        mine = [clock.now + reserved.start_of(index) for index in range(batch)]
-        clock.now = before
-        starts += mine
-        free[who] = mine[-1] + 1e-6
+        sharing, batch = callers[who]
+        assert sharing is not None
+        flow = sharing.reserve(batch, None) if flow is None else flow
+        came = step(flow)
+        if isinstance(came, Slots):
+            mine = [came.begins + index * came.interval for index in range(batch)]
+            starts += mine
+            heapq.heappush(waiting, (max(clock.now, mine[-1]) + 1e-6, next(numbers), who, None))
+        else:
+            heapq.heappush(waiting, (clock.now + came, next(numbers), who, flow))
     return [one for one in starts if one < began + seconds]
 
 
-@pytest.mark.parametrize("batch", [1, 10, 50])
-def test_going_away_and_coming_back_keep_to_the_rate(clock: ManualRuntime, batch: int) -> None:
-    """What others still hold passes first, and when the store is back the others get the time to notice."""
+@pytest.mark.parametrize("away", [0.5, 1.5, 2.5, 4.0, 8.0, 40.0])
+@pytest.mark.parametrize("batches", [[1], [10], [50], [1] * 5, [10] * 5, [50] * 2, [1] * 20], ids=str)
+def test_going_away_and_coming_back_keep_to_the_rate(clock: ManualRuntime, batches: list[int], away: float) -> None:
+    """For a moment or for long, with one caller a process or many.
+
+    What others still hold passes first, and when the store is back the others get the time to notice.
+    """
     store = Switched()
     limiters = [process(store, processes=8) for _ in range(8)]
 
     def at(seconds: float) -> None:
-        store.away = 20.0 <= seconds < 60.0
+        store.away = 20.0 <= seconds < 20.0 + away
 
-    starts = simulate(clock, limiters, batch, 100.0, at)
+    starts = simulate(clock, limiters, batches, 100.0, at)
     assert most_in_a_second(starts) <= 51
-    alone = [one for one in starts if 1045.0 <= one < 1060.0]
-    assert 8 * 5.714 * 0.9 <= len(alone) / 15.0 <= 50.0
     after = [one for one in starts if 1080.0 <= one < 1100.0]
     assert len(after) / 20.0 == pytest.approx(50.0, rel=0.05)
+    alone = [one for one in starts if 1045.0 <= one < 1060.0]
+    if away == 40.0 and len(batches) * batches[0] <= 50:  # else what they hold from the store lasts so long
+        assert 8 * 5.714 * 0.9 <= len(alone) / 15.0 <= 50.0
+
+
+def test_a_store_that_is_back_soon_finds_nobody_gone(clock: ManualRuntime) -> None:
+    """Who holds nothing waits, and asks on, for as long as others may hold slots."""
+    store = Switched()
+    here, there = process(store, processes=8), process(store, processes=8)
+    here.reserve()
+    there.reserve_batch(200)  # four seconds
+    here.reserve()
+    store.away = True
+    clock.on_sleep = lambda _: setattr(store, "away", clock.now < 1003.0)
+    assert here.reserve_batch(1).begins > 1004.0, "a slot from the store, behind the others"
+    assert here._sharing is not None
+    assert here._sharing._own._records == {}, "and none alone"
+
+
+def test_one_call_at_a_time_asks_a_store_that_failed(clock: ManualRuntime) -> None:
+    """What it hears holds for all calls of the process."""
+    store = Switched()
+    limiter = process(store, processes=8)
+    limiter.reserve()
+    store.away = True
+    sharing = limiter._sharing
+    assert sharing is not None
+    flows = [sharing.reserve(1, None) for _ in range(20)]
+    for flow in flows:  # the first one fails
+        assert step(flow) == pytest.approx(0.1)
+    asked = store.asked
+    asking = flows[0]
+    clock.advance(0.1)
+    assert isinstance(asking.send(None), Ask)
+    for flow in flows[1:]:
+        assert step(flow) == pytest.approx(0.1)
+    assert store.asked == asked
+    asking.close()  # cancelled: the next one may
+    step(flows[1])
+    assert store.asked == asked + 1
+
+
+def test_that_it_goes_and_comes_back_is_told_once(clock: ManualRuntime, events: list[Event]) -> None:
+    """However many answers do not come."""
+    store = Switched()
+    limiter = process(store, processes=8)
+    limiter.reserve()
+    store.away = True
+    for _ in range(100):
+        clock.advance(max(0.0, limiter.reserve()))
+    store.away = False
+    clock.advance(2.0)
+    limiter.reserve()
+    limiter.reserve()
+    assert [(one.type, one.status, one.code) for one in events] == [
+        ("store_failed", "5.71/s", "OSError"),
+        ("recovered", "shared", ""),
+    ]
+
+
+def test_a_call_in_a_hurry_is_refused_and_blames_nobody(clock: ManualRuntime, events: list[Event]) -> None:
+    """A store that does not answer within half of what is left of its deadline may be well for others."""
+    sharing = process(Switched(), processes=8, store_timeout=10.0)._sharing
+    assert sharing is not None
+
+    def drive() -> None:
+        flow = sharing.reserve(1, 0.15)
+        answer: object = None
+        while True:
+            wanted = flow.send(answer)
+            late = isinstance(wanted, Ask)
+            clock.advance(wanted.limit if isinstance(wanted, Ask) else wanted)  # type: ignore[arg-type]
+            answer = Unanswered("LimitPassed") if late else None
+
+    with Deadline(0.15), pytest.raises(RateLimitedError) as caught:
+        drive()
+    assert caught.value.retry_after == pytest.approx(0.1)
+    assert events == []
+    assert not sharing._away
+
+
+def test_the_call_keeps_half_of_its_time(clock: ManualRuntime) -> None:
+    """A store that hangs may take the other half."""
+    sharing = process(Switched(), processes=8, store_timeout=10.0)._sharing
+    assert sharing is not None
+    with Deadline(3.0):
+        wanted = sharing.reserve(1, None).send(None)
+    assert isinstance(wanted, Ask)
+    assert wanted.limit == 1.5
 
 
 def test_a_store_that_lost_its_records_does_not_give_slots_twice(clock: ManualRuntime) -> None:

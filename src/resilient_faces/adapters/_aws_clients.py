@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -130,9 +131,10 @@ def connect(
     if endpoint is None:
         session = load("botocore.session").Session(profile=profile)
         credentials = _following(session, profile)
-        client = boto3.Session(botocore_session=session).client(
-            service, region_name=region, config=config_class(**settings)
-        )
+        of = boto3.Session(botocore_session=session)
+        client = of.client(service, region_name=region, config=config_class(**settings))
+        if _is_this_machine(client.meta.endpoint_url):  # AWS_ENDPOINT_URL says so; a proxy could not find it
+            client = of.client(service, region_name=region, config=config_class(**settings, proxies={}))
     else:
         nothing = (None, None, None, None)
         overrides = {
@@ -158,6 +160,14 @@ def connect(
     return client
 
 
+def _is_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _following(session: Any, profile: str | None) -> FollowingCredentials | None:
     """Give this session credentials that follow their source; None if it finds none, which the SDK then says."""
 
@@ -168,7 +178,7 @@ def _following(session: Any, profile: str | None) -> FollowingCredentials | None
         Path(os.path.expandvars(str(session.get_config_variable(name)))).expanduser()
         for name in ("credentials_file", "config_file")
     )
-    credentials = FollowingCredentials(look_up, files)
+    credentials = FollowingCredentials(look_up, files, session.get_scoped_config().get("role_arn"))
     if not credentials.found:
         return None
 
@@ -329,12 +339,18 @@ def refuse_damaged(http_response: Any, parsed: Mapping[str, Any], model: Any, **
     """For botocore's `after-call` event: raise `DamagedAnswerError` for a 200 that is no answer.
 
     An error that was cut is none either: without its code it would pass for a refusal, while an earlier attempt may
-    have been carried out. Streamed bodies are not read here; who reads them compares length and checksum.
+    have been carried out. Streamed bodies are not read here, only their headers; who reads them compares length and
+    checksum.
     """
-    if model.has_streaming_output and http_response.status_code < 300:
-        return
     service = model.service_model
     name = f"{service.service_name}.{model.name}"
+    if model.has_streaming_output and http_response.status_code < 300:
+        try:
+            _refuse_incomplete(name, parsed)
+        except DamagedAnswerError:
+            http_response.raw.close()  # nobody will read it
+            raise
+        return
     content = http_response.content
     length = http_response.headers.get("Content-Length")
     if length is not None and model.http.get("method") != "HEAD" and length.isdigit() and int(length) != len(content):
@@ -357,10 +373,19 @@ def refuse_damaged(http_response: Any, parsed: Mapping[str, Any], model: Any, **
         raise DamagedAnswerError(name, "the answer is not of the protocol")
     elif _is_page(http_response):
         raise DamagedAnswerError(name, "the body is a page")
+    _refuse_incomplete(name, parsed)
+
+
+def _refuse_incomplete(name: str, parsed: Mapping[str, Any]) -> None:
     known = OPERATIONS.get(name)
-    missing = [member for member in known.mandatory if member not in parsed] if known is not None else []
+    missing = [] if known is None else [member for member in known.mandatory if not _has(parsed, member)]
     if missing:
         raise DamagedAnswerError(name, f"{' and '.join(missing)} missing")
+
+
+def _has(parsed: Mapping[str, Any], member: str) -> bool:
+    outer, _, inner = member.partition(".")
+    return outer in parsed and (not inner or _has(parsed[outer], inner))
 
 
 def _protocol(service: Any) -> str:
@@ -442,9 +467,10 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
         careful = fitted(own, replace(row, idempotent=False)) if row.idempotent else whole
         guarded[method] = _for_all_attempts(whole(attempt), careful(attempt), row)
     warn_of_inner_retries(client, most)
+    before = {name: vars(client)[name] for name in guarded if name in vars(client)}  # what others have put there
     for method, function in guarded.items():
         setattr(client, method, function)
-    setattr(client, _MARK, (tuple(guarded), hooks, most))
+    setattr(client, _MARK, (tuple(guarded), before, hooks, most))
     hooks.attach()
     return client
 
@@ -453,9 +479,10 @@ def unprotect(client: C) -> C:
     """Take away what `protect` put on. Returns the same client; one that is not protected is left as it is."""
     marks = vars(client)
     if _MARK in marks:
-        names, hooks, _ = marks.pop(_MARK)
+        names, before, hooks, _ = marks.pop(_MARK)
         for name in names:
             marks.pop(name, None)
+        marks.update(before)
         hooks.detach()
     return client
 
@@ -583,7 +610,7 @@ def _attempts(whole: Guard[Any]) -> float:
 def inner_attempts(client: Any) -> float:
     """Requests that this client makes by itself for one call, at most; those of `protect` included."""
     if _MARK in getattr(client, "__dict__", {}):
-        most: float = vars(client)[_MARK][2]
+        most: float = vars(client)[_MARK][3]
         return most * _sdk_attempts(client)
     return _sdk_attempts(client)
 

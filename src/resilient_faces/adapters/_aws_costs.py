@@ -67,7 +67,7 @@ class CostMeter:
     Args:
         cap: Dollars a day at most; None only counts.
         prices: Dollars a call, by `service.Operation`; operations that are not named are free. None for `PRICES`.
-        name: Name of the circuit, and of the account or region if each has its own prices.
+        name: Name of the circuit, which meters of the same name share: another one for each account that has a cap.
 
     Raises:
         OptionError: Options are wrong; the message lists all of them.

@@ -25,13 +25,15 @@ class FollowingCredentials:
     Args:
         look_up: Finds credentials afresh; None if there are none.
         files: Files that they may come from; a change in one of them is a reason to look again.
+        role: ARN of the role that they are for, if they come from assuming one.
     """
 
     method = "resilient-faces"
 
-    def __init__(self, look_up: Callable[[], Any], files: tuple[Path, ...]) -> None:
+    def __init__(self, look_up: Callable[[], Any], files: tuple[Path, ...], role: str | None = None) -> None:
         self._look_up = look_up
         self._files = files
+        self._role = role
         self._lock = threading.Lock()
         self._stamp = self._stamps()
         self._found = look_up()
@@ -42,6 +44,18 @@ class FollowingCredentials:
     def found(self) -> bool:
         """Whether there are any credentials."""
         return self._found is not None
+
+    @property
+    def current(self) -> Any:
+        """The credentials as they are, without looking again."""
+        return self._found
+
+    @property
+    def role_account(self) -> str | None:
+        """The account of the role that is assumed; None if none is."""
+        assumed = str(getattr(self._found, "method", "")).startswith("assume-role")
+        parts = (self._role or "").split(":")
+        return parts[4] if assumed and len(parts) > 5 else None
 
     def _stamps(self) -> Stamp:
         stamps = []

@@ -36,7 +36,7 @@ class Operation:
 
     Attributes:
         idempotent: A repetition changes nothing, so a retry of an unknown outcome is safe.
-        mandatory: Members without which a 200 is no answer.
+        mandatory: Members without which a 200 is no answer; `Outer.Inner` for one inside of another.
         token: Parameter that makes a repetition safe. It is made once, before the first attempt.
         rate: The service's default quota; None if there is none worth keeping to.
         read_timeout: Seconds between two bytes of the answer at most.
@@ -115,7 +115,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "s3.HeadObject": Operation(idempotent=True, mandatory=("ETag", "ContentLength")),
         "s3.PutObject": Operation(idempotent=True, mandatory=("ETag",), never_with=(*_MATCHES, "WriteOffsetBytes")),
         "s3.CopyObject": Operation(
-            idempotent=True, mandatory=("CopyObjectResult",), read_timeout=60.0, never_with=_MATCHES
+            idempotent=True, mandatory=("CopyObjectResult.ETag",), read_timeout=60.0, never_with=_MATCHES
         ),
         "s3.DeleteObject": Operation(idempotent=True, never_with=_MATCHES),
         # A repeated send can be there twice. The adapters repeat it, because theirs carry an id that stays the same, by

@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import on_fork
-from resilient_faces._core.workers import run_async
+from resilient_faces.adapters._aws_accounts import accounts, is_label
 from resilient_faces.adapters._aws_clients import Body, bodies_of, fitted, warn_of_inner_retries
 from resilient_faces.adapters._aws_costs import CostMeter
 from resilient_faces.adapters._aws_errors import AWS
 from resilient_faces.adapters._aws_operations import operation_of
 from resilient_faces.breaker import Breaker
+from resilient_faces.breaker.registry import frame_of_caller
 from resilient_faces.composing import Decorator, Guard
+from resilient_faces.errors import DuplicateNameError, OptionError
 from resilient_faces.limits import RateLimiter
 from resilient_faces.retry import Retry
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         limiter: Callable[..., RateLimiter] | None
         rates: Mapping[str, float] | None
         meter: CostMeter | None
+        account: str | None
 
 
 P = ParamSpec("P")
@@ -53,22 +56,31 @@ class Requests:
     """The requests of one boto3 client, each under its operation's guard.
 
     Outermost the retry, which repeats an unknown outcome only where the operation may be repeated; in it the circuit of
-    (service, region, operation); in that the limiter of the same, at the service's default quota unless told otherwise.
-    A circuit that is open refuses at once, without a place in the limiter's queue. Circuits and limiters of the same
-    region and operation are shared by all clients of the process.
+    (service, account, region, operation); in that the limiter of the same, at the service's default quota unless told
+    otherwise. A circuit that is open refuses at once, without a place in the limiter's queue. Circuits and limiters of
+    the same account, region and operation are shared by all clients of the process, and so must have equal options.
 
     Args:
         client: A boto3 client that tries once, made by `connect`.
         retry: How failed requests are repeated; None makes one attempt.
         breaker: Makes the circuit from its name, such as `rekognition/us-west-2/IndexFaces`; None for no circuit. Use
             `functools.partial(Breaker, recovery_timeout=10.0)` for other options.
-        limiter: Makes the limiter from its rate, `name=` and `classify=`; None for no limiter.
+        limiter: Makes the limiter from its rate, `name=` and `classify=`; None for no limiter. One that it gives a name
+            of its own is used as it is, and shared with nobody.
         rates: Calls a second by operation, such as `{"IndexFaces": 20.0}`, where your quota is not the default;
             None for the defaults.
         meter: Counts dollars for each request, and stops at a daily cap.
+        account: A label of yours for the client's account, for a process that uses several: it stands in the names of
+            circuits and limiters. None tells accounts apart by the client's credentials, as far as those are known
+            before the first request; the first account has the short names.
 
     Raises:
         OptionError: Options are wrong; the message lists all of them.
+        DuplicateNameError: At the first request of an operation: its circuit or limiter exists with other options.
+
+    Warns:
+        ResilienceWarning: The client retries inside (RF101), or its account is another than that of earlier clients
+            and neither has a label (RF102).
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class Requests:
         limiter: Callable[..., RateLimiter] | None = RateLimiter,
         rates: Mapping[str, float] | None = None,
         meter: CostMeter | None = None,
+        account: str | None = None,
     ) -> None:
         checks = Checks("Requests")
         checks.that(retry is None or isinstance(retry, Retry), "retry", "a Retry(...) or None", retry)
@@ -89,6 +102,9 @@ class Requests:
         for operation, rate in (rates or {}).items():
             checks.number(f"rates[{operation!r}]", rate, above=True, unit="per second")
         checks.that(meter is None or isinstance(meter, CostMeter), "meter", "a CostMeter(...) or None", meter)
+        if account is not None:
+            rule = "a label of 1 to 64 letters, digits and _ . -, and no number or key of an account"
+            checks.that(is_label(account), "account", rule, "another text", "It is shown in names.")
         checks.done()
         self.client: Final = client
         meta = getattr(client, "meta", None)
@@ -98,6 +114,11 @@ class Requests:
         url = urlsplit("" if meta is None else meta.endpoint_url)
         if url.hostname and not url.hostname.endswith((".amazonaws.com", ".aws")):
             self._place = f"{url.hostname}:{url.port}"  # another server is another circuit
+        if account is None and meta is not None:
+            account = accounts.label(client, self.service, self._place)
+        self._owner = f"{account}/" if account else ""
+        at = frame_of_caller()
+        self._made_at = f"{at.f_code.co_filename}:{at.f_lineno}"
         self._retry = retry
         self._breaker = breaker
         self._limiter = limiter
@@ -142,7 +163,7 @@ class Requests:
 
     def name_of(self, operation: str) -> str:
         """Name of this operation's circuit and limiter."""
-        return f"{self.service}/{self._place}/{operation}"
+        return f"{self.service}/{self._owner}{self._place}/{operation}"
 
     def _make(self, operation: str, idempotent: bool | None) -> _Made:
         row = operation_of(self.service, operation)
@@ -158,21 +179,43 @@ class Requests:
             policies.append(self._breaker(name))
         rate = self._rates.get(operation, None if row.rate is None else row.rate.of(self.region))
         if self._limiter is not None and rate is not None:
-            policies.append(limiters.get(self._limiter, rate, name))
+            made = self._limiter(rate, name=name, classify=AWS)
+            policies.append(made if made.name != name else limiters.shared(made, self, self._made_at))
         policies += charging[-1:]
         method: Callable[..., Any] = getattr(self.client, self._methods.get(operation) or _snake(operation))
 
         def send(finish: Callable[[Any], Any], parameters: Mapping[str, Any], bodies: tuple[Body, ...]) -> Any:
             for body in bodies:
                 body.rewind()
-            return finish(method(**parameters))
+            try:
+                answer = method(**parameters)
+            except Exception as error:
+                refused = without_values(error, called)
+                if refused is None:
+                    raise
+                raise refused from None
+            return finish(answer)
 
-        send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
+        called = send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
         function: Callable[..., Any] = send
         if policies:
             function = fitted(Guard(policies), row)(send)  # type: ignore[arg-type]
-        made = self._guarded[operation, idempotent] = (function, row.token)
-        return made
+        both = self._guarded[operation, idempotent] = (function, row.token)
+        return both
+
+
+def without_values(error: Exception, operation: str) -> OptionError | None:
+    """What the SDK finds wrong with the parameters of a call, without the values that its text shows; else None."""
+    if type(error).__name__ != "ParamValidationError":
+        return None
+    wrong = "; ".join(dict.fromkeys(match[0] for match in _WRONG.finditer(str(error)))) or "wrong parameters"
+    return OptionError(f"{operation}: {wrong}. Values are not shown: they may be pictures or identities.")
+
+
+_WRONG: Final = re.compile(
+    r"Invalid (?:type|length|range|format) for parameter [\w.\[\]-]{1,200}"
+    r'|Missing required parameter in [\w.\[\]-]{1,200}: "\w{1,100}"|Unknown parameter in [\w.\[\]-]{1,200}: "\w{1,100}"'
+)
 
 
 def _as_it_is(answer: Any) -> Any:
@@ -182,20 +225,43 @@ def _as_it_is(answer: Any) -> Any:
 Requests.__init__ = checked_call(Requests.__init__)  # type: ignore[method-assign]
 
 
+class _Shared:
+    """A limiter that adapters of one name share: who they are, and where the first was made."""
+
+    def __init__(self, limiter: RateLimiter, place: str) -> None:
+        self.limiter = limiter
+        self.place = place
+        self.users: weakref.WeakSet[Requests] = weakref.WeakSet()
+
+
 class Limiters:
-    """One limiter a name, for as long as somebody uses it."""
+    """One limiter a name, for as long as somebody uses it or it has something to remember."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: weakref.WeakValueDictionary[tuple[object, ...], RateLimiter] = weakref.WeakValueDictionary()
+        self._live: dict[str, _Shared] = {}
         on_fork(self)
 
-    def get(self, make: Callable[..., RateLimiter], rate: float, name: str) -> RateLimiter:
+    def shared(self, made: RateLimiter, user: Requests, place: str) -> RateLimiter:
+        """The limiter of this name: the one that is there, or the one that was just made.
+
+        Raises:
+            DuplicateNameError: The one that is there has other options, and somebody uses it.
+        """
         with self._lock:
-            found = self._live.get((make, rate, name))
-            if found is None:
-                found = self._live[make, rate, name] = make(rate, name=name, classify=AWS)
-            return found
+            for name in [name for name, one in self._live.items() if not one.users and one.limiter.resting]:
+                del self._live[name]
+            found = self._live.get(made.name)
+            if found is None or (found.limiter.options != made.options and not set(found.users) - {user}):
+                found = self._live[made.name] = _Shared(made, place)
+            elif found.limiter.options != made.options:
+                raise DuplicateNameError(
+                    f"limiter {made.name!r} exists with other options: first given in {found.place}, now in {place}. "
+                    "A quota is one, so use the same options in both places. Give the adapters account=... if they are "
+                    "of different accounts, or a limiter with a name of its own if each is to have a part of the quota."
+                )
+            found.users.add(user)
+            return found.limiter
 
     def forget(self) -> None:
         """For tests: who has a limiter keeps it, and nobody else finds it."""
@@ -219,14 +285,39 @@ def _snake(operation: str) -> str:
 class AsyncFace(Generic[S]):
     """An adapter for async code: each method runs in a worker thread, in a copy of the caller's context.
 
-    A task that is cancelled leaves its thread running until the request ends, at the latest after its read timeout.
+    The threads are the adapter's own: requests that wait for their answers, such as long polls of a queue, take none of
+    those that the program's other blocking work shares. A task that is cancelled leaves its thread running until the
+    request ends, at the latest after its read timeout.
 
     Args:
         sync: The adapter.
+        threads: Requests at a time at most; the client's connections should be as many (`connect(pool=...)`).
+
+    Raises:
+        OptionError: Options are wrong.
     """
 
-    def __init__(self, sync: S) -> None:
+    def __init__(self, sync: S, *, threads: int = 32) -> None:
+        checks = Checks(type(self).__name__)
+        checks.whole("threads", threads, 1)
+        checks.done()
         self.sync: Final = sync
+        self._threads = threads
+        self._limiter: Any = None  # one for each event loop
+
+    async def in_thread(self, work: Callable[[], R]) -> R:
+        """Do the work in one of the adapter's threads."""
+        import anyio
+        import anyio.lowlevel
+
+        if self._limiter is None:
+            self._limiter = anyio.lowlevel.RunVar("resilient_faces.threads")
+        try:
+            limiter = self._limiter.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(self._threads)
+            self._limiter.set(limiter)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
 
 
 def threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[AsyncFace[S], P], Coroutine[Any, Any, R]]:
@@ -234,6 +325,6 @@ def threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Asy
 
     @functools.wraps(method)
     async def in_thread(self: AsyncFace[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await run_async(functools.partial(method, self.sync, *args, **kwargs), None)
+        return await self.in_thread(functools.partial(method, self.sync, *args, **kwargs))
 
     return in_thread

@@ -6,11 +6,18 @@ request cannot be told from its repetition: PutMetricData has no token, and a va
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 import json
 import math
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+from numbers import Integral, Real
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -18,6 +25,7 @@ from resilient_faces._core.context import event
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.adapters.aws import AWS, AsyncFace, Requests, threaded
+from resilient_faces.errors import OptionError
 from resilient_faces.faults import Kind
 from resilient_faces.retry import Retry
 
@@ -45,6 +53,8 @@ _LONGEST: Final = 1024  # characters of a dimension's value
 _NAME: Final = 255
 _MOST_BYTES: Final = 1_000_000
 _LARGEST: Final = 2.0**360
+_DEEPEST: Final = 20  # properties within properties
+_MOST_WHOLE: Final = 2**1024  # the largest numbers that readers of JSON take
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +89,7 @@ class Metric:
         checks.that(0 < len(values) <= _MOST_VALUES, "values", f"1 to {_MOST_VALUES} numbers", len(values), cure)
         checks.that(all(_is_number(one) for one in values), "values", "finite numbers up to 2 to the 360th", values)
         checks.that(self.unit in UNITS, "unit", "one of CloudWatch's units", self.unit, "See UNITS.")
-        count = len(self.dimensions)
-        checks.that(count <= MOST_DIMENSIONS, "dimensions", f"at most {MOST_DIMENSIONS}", count)
-        for name, value in self.dimensions.items():
-            good = _is_name(name) and not name.startswith(":")
-            checks.that(good, "dimensions", f"named in 1 to {_NAME} printable ASCII characters, no colon first", name)
-            good = isinstance(value, str) and value.strip() != "" and len(value) <= _LONGEST and value.isascii()
-            # A value may be what must not be seen: only its name is told.
-            checks.that(good, f"dimensions[{name!r}]", f"1 to {_LONGEST} ASCII characters", type(value).__name__)
+        _check_dimensions(checks, self.dimensions)
         checks.that(self.resolution in (1, 60), "resolution", "1 or 60 seconds", self.resolution)
         if self.at is not None:
             checks.seconds("at", self.at)
@@ -126,16 +129,18 @@ class CloudWatch:
         """Send the metrics, up to 1,000 a request; False if any of them were dropped.
 
         Raises:
-            botocore.exceptions.ClientError: The request is wrong in itself.
+            botocore.exceptions.ClientError: A request is wrong in itself; the others were made all the same.
         """
         whole = True
+        wrong: Exception | None = None
         for data in _requests([_datum(metric) for metric in metrics]):
             try:
                 self._requests("PutMetricData", Namespace=self._namespace, MetricData=data)
             except Exception as error:
                 fault = AWS(error)
                 if fault.kind is Kind.unknown or fault.kind is Kind.invalid:
-                    raise
+                    wrong = wrong or error
+                    continue
                 whole = False
                 with self._lock:
                     self.dropped += sum(len(one["Values"]) for one in data)
@@ -149,6 +154,8 @@ class CloudWatch:
                         fault=fault,
                     )
                 )
+        if wrong is not None:
+            raise wrong
         return whole
 
 
@@ -177,11 +184,17 @@ def emf_lines(
         namespace: Of all metrics.
         metrics: What was measured.
         dimensions: Of all metrics, beside their own.
-        properties: Members of the line that are no metrics, to search the log by. No person, no picture.
+        properties: Members of the line that are no metrics, to search the log by. No person, no picture. Moments,
+            UUIDs, paths and numbers of any kind are written as text or number, a number that is none or too large as
+            null, and what JSON has no place for as the name of its class: it may be what nobody may see.
 
     Raises:
-        OptionError: A name is used for two things, or a line would be longer than 1 MB.
+        OptionError: A name is used for two things, or a line would be longer than 1 MB. All other lines come first, and
+            that one without its properties if that is what mends it: no measured value is lost.
     """
+    checks = Checks("emf_lines")
+    _check_dimensions(checks, dimensions)
+    checks.done()
     _check_namespace("emf_lines", namespace)
     groups: dict[tuple[object, ...], list[list[Metric]]] = {}
     for metric in metrics:
@@ -190,9 +203,20 @@ def emf_lines(
         if len(lines[-1]) >= MOST_IN_LINE or any(one.name == metric.name for one in lines[-1]):
             lines.append([])
         lines[-1].append(metric)
-    for lines in groups.values():
-        for line in lines:
-            yield _line(namespace, line, {**dimensions, **line[0].dimensions}, properties)
+    told = {str(name): _tellable(value) for name, value in properties.items()}
+    wrong: dict[str, None] = {}  # each once, in order
+    for line in itertools.chain.from_iterable(groups.values()):
+        whole = {**dimensions, **line[0].dimensions}
+        for tried in (told, {}):
+            try:
+                text = _line(namespace, line, whole, tried)
+            except OptionError as error:
+                wrong.setdefault(str(error))
+            else:
+                yield text
+                break
+    if wrong:
+        raise OptionError("\n".join(wrong))
 
 
 class EmfWriter:
@@ -205,6 +229,9 @@ class EmfWriter:
     """
 
     def __init__(self, stream: TextIO, namespace: str, dimensions: Mapping[str, str] = MappingProxyType({})) -> None:
+        checks = Checks("EmfWriter")
+        _check_dimensions(checks, dimensions)
+        checks.done()
         _check_namespace("EmfWriter", namespace)
         self._stream = stream
         self._namespace = namespace
@@ -212,12 +239,16 @@ class EmfWriter:
         self._lock = threading.Lock()
 
     def write(self, *metrics: Metric, **properties: object) -> None:
-        """Write the metrics; see `emf_lines`."""
-        lines = emf_lines(self._namespace, metrics, dimensions=self._dimensions, properties=properties)
-        text = "".join(f"{line}\n" for line in lines)
-        with self._lock:
-            self._stream.write(text)
-            self._stream.flush()
+        """Write the metrics; see `emf_lines`. What can be written is, whatever is wrong with the rest."""
+        text = ""
+        try:
+            for line in emf_lines(self._namespace, metrics, dimensions=self._dimensions, properties=properties):
+                text += f"{line}\n"
+        finally:
+            if text:
+                with self._lock:
+                    self._stream.write(text)
+                    self._stream.flush()
 
 
 def _line(
@@ -252,6 +283,37 @@ def _line(
     return text
 
 
+def _tellable(value: object, within: tuple[int, ...] = ()) -> object:
+    """A value as JSON has it; what it has no place for as the name of its class, since nobody may see all values."""
+    match value:
+        case Enum():
+            return _tellable(value.value, within)
+        case None | bool() | str():
+            return value
+        case Integral():
+            return int(value) if abs(int(value)) < _MOST_WHOLE else None
+        case Decimal() | Real():
+            try:
+                number = float(value)
+            except (ArithmeticError, ValueError):  # too large, or a NaN that signals
+                return None
+            return number if math.isfinite(number) else None
+        case dt.datetime() | dt.date() | dt.time():
+            return value.isoformat()
+        case dt.timedelta():
+            return value.total_seconds()
+        case uuid.UUID() | PurePath():
+            return str(value)
+    inside = (*within, id(value))
+    if len(within) < _DEEPEST and id(value) not in within:
+        match value:
+            case dict():
+                return {str(_tellable(name, inside)): _tellable(one, inside) for name, one in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [_tellable(one, inside) for one in value]
+    return f"<{type(value).__name__}>"
+
+
 # -- parts --------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +341,17 @@ def _requests(data: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         size += weight
     if batch:
         yield batch
+
+
+def _check_dimensions(checks: Checks, dimensions: Mapping[str, str]) -> None:
+    count = len(dimensions)
+    checks.that(count <= MOST_DIMENSIONS, "dimensions", f"at most {MOST_DIMENSIONS}", count)
+    for name, value in dimensions.items():
+        good = _is_name(name) and not name.startswith(":")
+        checks.that(good, "dimensions", f"named in 1 to {_NAME} printable ASCII characters, no colon first", name)
+        good = isinstance(value, str) and value.strip() != "" and len(value) <= _LONGEST and value.isascii()
+        # A value may be what must not be seen: only its name is told.
+        checks.that(good, f"dimensions[{name!r}]", f"1 to {_LONGEST} ASCII characters", type(value).__name__)
 
 
 def _check_namespace(owner: str, namespace: object) -> None:

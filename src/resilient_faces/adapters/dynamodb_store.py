@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
 from resilient_faces.breaker import Shared
 from resilient_faces.errors import ResilienceError
@@ -25,67 +26,15 @@ from resilient_faces.idempotency import Record, Status
 from resilient_faces.limits import Granted, Pace
 from resilient_faces.limits.store import rate_at
 
-__all__ = ["ClockUnknownError", "DynamoDbStore", "ServerClock"]
+__all__ = ["ClockUnknownError", "DynamoDbStore"]
 
 ROUNDS: Final = 25  # of one step against others who write the same record
 PRECISE: Final = 0.01  # seconds to which the clock should be known before slots are given
 STEP: Final = 0.03  # seconds between requests that wait for the server's next second
-DRIFT: Final = 5e-5  # seconds a second that two clocks may drift apart
 
 
 class ClockUnknownError(ResilienceError):
     """How far this machine's clock is off is not known well enough yet, and another thread is about to learn it."""
-
-
-class ServerClock:
-    """The server's wall clock, from the local one and the dates of answers.
-
-    An answer that says 12:00:07 was written between 12:00:07 and 12:00:08, and between the sending of the request and
-    the coming of the answer. That bounds the offset of the local clock; each answer can narrow the bounds.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._low = -math.inf
-        self._high = math.inf
-        self._heard_at = 0.0
-
-    def hear(self, date: str, sent: float, received: float) -> None:
-        """Learn from one answer.
-
-        Args:
-            date: Its `Date` header.
-            sent: Local wall-clock time at which the request was sent.
-            received: Local wall-clock time at which the answer was there.
-        """
-        try:
-            second = parsedate_to_datetime(date).timestamp()
-        except (TypeError, ValueError):
-            return
-        with self._lock:
-            drift = abs(received - self._heard_at) * DRIFT
-            low, high = second - received, second + 1.0 - sent
-            self._low = max(low, self._low - drift)
-            self._high = min(high, self._high + drift)
-            if self._low > self._high:  # the local clock was set, or the machine slept: begin anew
-                self._low, self._high = low, high
-            self._heard_at = received
-
-    @property
-    def width(self) -> float:
-        """Seconds that the offset may be off by, from one end to the other; infinite if nothing was heard."""
-        with self._lock:
-            return self._high - self._low
-
-    def until_second(self) -> float:
-        """Seconds until the server's next second begins, as well as that is known."""
-        now = self.now()
-        return math.floor(now) + 1.0 - now
-
-    def now(self) -> float:
-        """The server's time, in seconds since the epoch."""
-        with self._lock:
-            return RUNTIME.wall() + (self._low + self._high) / 2.0
 
 
 class DynamoDbStore:
@@ -121,11 +70,11 @@ class DynamoDbStore:
         checks.done()
         self.table = table
         self.prefix = prefix
-        self.clock = ServerClock()
+        self.clock = ServerClock()  # from the wall clock: a frozen machine's monotonic one stands still
         self._client = client
         self._keep = keep
         self._learning = threading.Lock()
-        self._learnt_at = -math.inf
+        self._learnt = 0.0  # seconds to which the clock was known when it was last learnt
         self._latency = 0.0
         self._lines: dict[str, _Line] = {}
 
@@ -219,10 +168,10 @@ class DynamoDbStore:
         self._load("clock", "")
         while self.clock.width > precision and RUNTIME.monotonic() < ends:
             # Near the server's next second one answer halves what is not known; before that is known, seek it.
-            RUNTIME.sleep(STEP if self.clock.width > 2.0 * STEP else self.clock.until_second())
+            RUNTIME.sleep(STEP if self.clock.width > 2.0 * STEP else self.clock.until_second(RUNTIME.wall()))
             self._load("clock", "")
-        self._learnt_at = RUNTIME.monotonic()
-        return self.clock.width
+        self._learnt = self.clock.width
+        return self._learnt
 
     # -- requests --------------------------------------------------------------------------------------------------
 
@@ -237,9 +186,9 @@ class DynamoDbStore:
             answer = getattr(error, "response", None) or {}
             raise
         finally:
-            date = (answer.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date")
-            if date:
-                self.clock.hear(date, sent, RUNTIME.wall())
+            second = _second((answer.get("ResponseMetadata") or {}).get("HTTPHeaders", {}).get("date"))
+            if second is not None:
+                self.clock.hear(second, second + 1.0, sent, RUNTIME.wall())
                 took = RUNTIME.monotonic() - began
                 self._latency = max(took, 0.9 * self._latency + 0.1 * took)
 
@@ -270,7 +219,7 @@ class DynamoDbStore:
         """The server's time in whole microseconds, as well as it is known."""
         if math.isinf(self.clock.width):
             self._load("clock", "")
-        return math.floor(self.clock.now() * 1e6)
+        return math.floor(self.clock.at(RUNTIME.wall()) * 1e6)
 
     def _expires(self, until: int) -> int:
         """Second from which on DynamoDB may delete a record that nobody has touched."""
@@ -465,8 +414,8 @@ class DynamoDbStore:
         return done, line.next - advance
 
     def _need_clock(self) -> None:
-        """Slots of several processes fit together only if all know the time well."""
-        if self.clock.width <= 2.0 * PRECISE or RUNTIME.monotonic() - self._learnt_at < 60.0:
+        """Slots of several processes fit together only if all know the time well; as well as the line allows."""
+        if self.clock.width <= 2.0 * max(PRECISE, self._learnt):
             return
         if not self._learning.acquire(blocking=False):
             raise ClockUnknownError(self.table)
@@ -593,6 +542,14 @@ class _Contended(ResilienceError):
 _AT_VERSION: Final = "#version = :version"
 _OWNED: Final = "#owner = :owner AND #status = :working AND #kept > :now"
 _NAMES: Final = re.compile(r"#(\w+)")
+
+
+def _second(date: str | None) -> float | None:
+    """The second that an answer was written in, from its `Date` header."""
+    try:
+        return None if date is None else parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return None
 
 
 def _conditional(condition: str, expressions: str, values: Mapping[str, Any]) -> dict[str, Any]:

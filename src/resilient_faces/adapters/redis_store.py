@@ -14,12 +14,16 @@ from typing import Any, Final
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.breaker import Shared
 from resilient_faces.errors import MissingExtraError, OptionError
 from resilient_faces.idempotency import Record, Status
 from resilient_faces.limits import Granted, Pace
 
 __all__ = ["RedisStore"]
+
+LONGEST_TRIP: Final = 0.1  # seconds from a request to its answer that slots make room for
+SAMPLES: Final = 5  # requests that tell the time before a limiter's first one, at most
 
 _CLOCK: Final = """
 local time = redis.call('TIME')
@@ -79,12 +83,13 @@ end
 local interval = math.ceil(1000000 / rate)
 local begins = math.max(tonumber(pace[1]) or 0, now + lead)
 local delay = begins - now
-if longest ~= '' and delay > tonumber(longest) then return {whole(delay), whole(interval), 0} end
+if longest ~= '' and delay > tonumber(longest) then return {whole(delay), whole(interval), 0, whole(now)} end
 local ends = begins + count * interval
 redis.call('HSET', KEYS[1], 'next', whole(ends), 'schema', 1)
 redis.call('PEXPIRE', KEYS[1], whole((ends - now) / 1000 + keep))
-return {whole(delay), whole(interval), 1}
+return {whole(delay), whole(interval), 1, whole(now)}
 """,
+    "time": "return whole(now)",
     "slow_down": """
 local rate, recovery, decrease, floor, keep = unpack(ARGV)
 local pace = read('next', 'slowed_to', 'slowed_at')
@@ -179,7 +184,7 @@ class RedisStore:
         checks.done()
         self.prefix = prefix
         self._keep = math.ceil(keep * 1000.0)
-        self._quickest = math.inf  # seconds that an answer takes at least
+        self._clocks: dict[str, ServerClock] = {}
         self._scripts = {name: client.register_script(_CLOCK + script) for name, script in _SCRIPTS.items()}
 
     @classmethod
@@ -259,15 +264,32 @@ class RedisStore:
 
     def reserve(self, key: str, count: int, pace: Pace, longest: float | None, lead: float) -> Granted:
         """Take the next `count` slots; see `LimiterStore`."""
-        most = "" if longest is None else _micros(longest)
-        began = RUNTIME.monotonic()
-        delay, interval, taken = self._run(
-            "reserve", "limiter", key, count, repr(pace.rate), repr(pace.recovery), most, _micros(lead), self._keep
-        )
-        took = RUNTIME.monotonic() - began
-        self._quickest = min(took, self._quickest * 1.1)  # a connection may become slower for good
-        # The delay counts from when the script ran. What this answer took longer than others may have been after that.
-        return Granted(int(delay) / 1e6, int(interval) / 1e6, bool(taken), took - self._quickest)
+        clock = self._clock(key)
+        trip = min(clock.trip, LONGEST_TRIP)  # a slot cannot begin before the answer is there
+        most = "" if longest is None else _micros(max(longest, trip))
+        arguments = (count, repr(pace.rate), repr(pace.recovery), most, _micros(max(lead, trip)), self._keep)
+        sent = RUNTIME.monotonic()
+        delay, interval, taken, now = map(int, self._run("reserve", "limiter", key, *arguments))
+        clock.hear(now / 1e6, now / 1e6, sent, RUNTIME.monotonic())
+        # The delay counts from when the script ran, however long its answer was on its way.
+        return Granted(delay / 1e6, interval / 1e6, bool(taken), now / 1e6 - clock.offset)
+
+    def _clock(self, key: str) -> ServerClock:
+        """The clock of the server that has this limiter; in a cluster each has its own."""
+        clock = self._clocks.get(key)
+        if clock is None:
+            clock = ServerClock()
+            # The first answer waits for a connection, and any may wait for a busy machine, and says little of the time
+            # then. So until one is not much quicker than the best before.
+            for _ in range(SAMPLES):
+                before = clock.trip
+                sent = RUNTIME.monotonic()
+                now = int(self._run("time", "limiter", key))
+                clock.hear(now / 1e6, now / 1e6, sent, RUNTIME.monotonic())
+                if clock.trip > before / 2.0:
+                    break
+            self._clocks[key] = clock
+        return clock
 
     def slow_down(self, key: str, pace: Pace) -> float:
         """Lower the rate for everybody; the rate from now on."""

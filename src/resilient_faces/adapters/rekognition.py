@@ -59,6 +59,8 @@ MOST_INDEXED: Final = 100
 
 _COLLECTION: Final = re.compile(r"[a-zA-Z0-9_.\-]{1,255}")
 _EXTERNAL: Final = re.compile(r"[a-zA-Z0-9_.\-:]{1,255}")
+_TOKEN: Final = re.compile(r"[a-zA-Z0-9\-_]{1,64}")
+_BUCKET: Final = re.compile(r"[0-9A-Za-z.\-_]{3,255}")
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _QUALITY: Final = ("NONE", "AUTO", "LOW", "MEDIUM", "HIGH")
 
@@ -262,7 +264,7 @@ class Rekognition:
         recreate: Whether indexing makes a lost collection anew, once a call. It is empty then: what it held must be
             indexed again. A search never does, because an empty collection would answer "nobody" instead of an error.
         before_send: Called in the calling thread when an IndexFaces request is signed and about to leave.
-        guarding: Options of `Requests`: retry, breaker, limiter, rates, meter.
+        guarding: Options of `Requests`: retry, breaker, limiter, rates, meter, account.
 
     Raises:
         OptionError: Options are wrong; from every method also for arguments that the service would refuse.
@@ -366,7 +368,7 @@ class Rekognition:
         _check(collection=collection)
         checks = Checks("list_faces")
         if most is not None:
-            checks.whole("most", most, 1)
+            checks.whole("most", _shown(most), 1)
         checks.done()
         found: list[IndexedFace] = []
         for page in self._pages("ListFaces", most, CollectionId=collection):
@@ -479,7 +481,7 @@ class Rekognition:
         """
         checks = Checks("create_liveness_session")
         if token is not None:
-            checks.that(bool(re.fullmatch(r"[a-zA-Z0-9\-_]{1,64}", token)), "token", "1 to 64 of a-z A-Z 0-9 - _", "?")
+            checks.that(_fits(_TOKEN, token), "token", "1 to 64 of a-z A-Z 0-9 - _", _length(token))
         checks.done()
         answer = self._requests("CreateFaceLivenessSession", **_given(ClientRequestToken=token))
         return str(answer["SessionId"])
@@ -534,24 +536,27 @@ class AsyncRekognition(AsyncFace[Rekognition]):
 
 def _whole(checks: Checks, option: str, value: object, at_most: int) -> None:
     good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= at_most
-    checks.that(good, option, f"a whole number from 1 to {at_most}", value)
+    checks.that(good, option, f"a whole number from 1 to {at_most}", _shown(value))
+
+
+_ABSENT: Final[Any] = object()
 
 
 def _check(
     *,
-    collection: str | None = None,
-    external_image_id: str | None = None,
-    face_id: str | None = None,
-    session_id: str | None = None,
-    threshold: float | None = None,
-    most: int | None = None,
-    quality: str | None = None,
+    collection: object = _ABSENT,
+    external_image_id: object = None,
+    face_id: object = _ABSENT,
+    session_id: object = _ABSENT,
+    threshold: object = _ABSENT,
+    most: object = _ABSENT,
+    quality: object = None,
 ) -> None:
     """Refuse what the service would refuse. Identities and sessions are not shown in the message."""
     checks = Checks("Rekognition")
     letters = "letters, digits and _ . -"
-    if collection is not None:
-        checks.that(_fits(_COLLECTION, collection), "collection", f"an id of 1 to 255 {letters}", collection)
+    if collection is not _ABSENT:
+        checks.that(_fits(_COLLECTION, collection), "collection", f"an id of 1 to 255 {letters}", _shown(collection))
     if external_image_id is not None:
         checks.that(
             _fits(_EXTERNAL, external_image_id),
@@ -561,19 +566,25 @@ def _check(
             "None makes one from the image's bytes.",
         )
     for option, value in (("face_id", face_id), ("session_id", session_id)):
-        if value is not None:
+        if value is not _ABSENT:
             checks.that(_fits(_ID, value), option, "an id that the service gave", _length(value))
-    if threshold is not None:
-        checks.number("threshold", threshold, 0.0, 100.0)
-    if most is not None:
+    if threshold is not _ABSENT:
+        checks.number("threshold", _shown(threshold), 0.0, 100.0)
+    if most is not _ABSENT:
         _whole(checks, "most", most, MOST_MATCHES)
     if quality is not None:
-        checks.that(quality in _QUALITY, "quality", f"one of {', '.join(_QUALITY)}", quality)
+        good = isinstance(quality, str) and quality in _QUALITY
+        checks.that(good, "quality", f"one of {', '.join(_QUALITY)}", _shown(quality))
     checks.done()
 
 
 def _fits(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _shown(value: object) -> object:
+    """A wrong value, unless it may be a picture that came to the wrong place."""
+    return value if isinstance(value, (str, int, float)) or value is None else type(value).__name__
 
 
 def _length(value: object) -> str:
@@ -638,8 +649,11 @@ def image_id(image: Image) -> str:
 def _image(image: Image) -> dict[str, Any]:
     if isinstance(image, S3Image):
         checks = Checks("S3Image")
-        checks.that(bool(re.fullmatch(r"[0-9A-Za-z.\-_]{3,255}", image.bucket)), "bucket", "a bucket", image.bucket)
-        checks.that(1 <= len(image.name) <= 1024, "name", "a key of 1 to 1024 characters", f"{len(image.name)}")
+        checks.that(_fits(_BUCKET, image.bucket), "bucket", "the name of a bucket", _shown(image.bucket))
+        good = isinstance(image.name, str) and 1 <= len(image.name) <= 1024
+        checks.that(good, "name", "a key of 1 to 1024 characters", _length(image.name))
+        good = image.version is None or (isinstance(image.version, str) and 1 <= len(image.version) <= 1024)
+        checks.that(good, "version", "1 to 1024 characters, or None", _length(image.version))
         checks.done()
         return {"S3Object": {"Bucket": image.bucket, "Name": image.name, **_given(Version=image.version)}}
     check_image(image)

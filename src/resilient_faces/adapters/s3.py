@@ -151,6 +151,9 @@ class S3:
         self._requests("DeleteObject", Bucket=self._bucket, Key=key)
 
     def _object(self, key: str, data: bytes, content_type: str) -> dict[str, Any]:
+        checks = Checks("S3.put")
+        checks.that(isinstance(data, (bytes, bytearray)), "data", "bytes", type(data).__name__)
+        checks.done()
         return {
             "Bucket": self._bucket,
             "Key": key,

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final
 from resilient_faces._core.context import REQUEST, event, remaining, request
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME, logger_of
-from resilient_faces._core.workers import run_async
 from resilient_faces.adapters._aws_batches import Left, RefusedEntriesError, UnfinishedBatchError, send_all
 from resilient_faces.adapters.aws import AsyncFace, DamagedAnswerError, Requests, classify_aws, threaded
 from resilient_faces.errors import DeadlineExceededError, OptionError
@@ -518,7 +517,7 @@ class AsyncSqs(AsyncFace[Sqs]):
             import anyio
 
             with anyio.CancelScope(shield=True):  # no extension may be under way when the message is given back
-                await run_async(lambda: manager.__exit__(None, None, None), None)
+                await self.in_thread(lambda: manager.__exit__(None, None, None))
 
 
 class _Heart:

@@ -157,12 +157,15 @@ class Breaker(Decorator[NoReturn]):
         return _Facts(Terms(settings, others, self.max_keys), judge, quiet=self.store is None)
 
     def _share(self, trips: tuple[TripRule, ...]) -> Sharing:
-        from resilient_faces.breaker.sharing import Sharing  # few breakers have a store
+        """How the circuits of this name are kept in step: the same for all breakers of it, which are one process."""
+        from resilient_faces.breaker.sharing import Sharing, of_family  # few breakers have a store
 
         assert self.store is not None
         # Not seldomer than the circuit may have been open, or a process would miss that it was.
         refresh = min(self.refresh, self.recovery_timeout)
-        return Sharing(self.store, refresh, self.store_timeout, trips, 1 if self.key is None else self.max_keys)
+        most = 1 if self.key is None else self.max_keys
+        made = Sharing(self.store, refresh, self.store_timeout, trips, most)
+        return of_family.setdefault(self._family, made)
 
     def _check(self) -> None:
         checks = Checks("Breaker")

@@ -147,7 +147,7 @@ class Circuits:
         Raises:
             DuplicateNameError: The name is taken by one with other options.
         """
-        place = _frame_of_caller()
+        place = frame_of_caller(4)  # above `bind` are two of `Breaker`'s
         with self._lock:
             if self._left or self._kept:
                 self._count_off()
@@ -329,9 +329,9 @@ def _equal(these: Terms, those: Terms) -> bool:
     return same(these.options, those.options)
 
 
-def _frame_of_caller() -> FrameType:
-    """The nearest frame outside of this library, for `bind`, which is called in the making of a breaker."""
-    frame = sys._getframe(4)  # noqa: SLF001  # the cheap way to the caller's frame: `bind`, two of `Breaker`'s, theirs
+def frame_of_caller(above: int = 1) -> FrameType:
+    """The nearest frame outside of this library, from so many frames above this one on."""
+    frame = sys._getframe(above)  # noqa: SLF001  # the cheap way to the caller's frame
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith("resilient_faces.") and module != "dataclasses":

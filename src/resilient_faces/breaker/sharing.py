@@ -3,8 +3,10 @@
 A circuit decides by itself first. The store is asked before a call at most every `refresh` seconds, and when a probe is
 due: whoever wins the conditional write has the trial for all. It is told of transitions, and of each failure of a
 closed circuit: the answer says how many all processes have counted, and whether somebody opened the circuit meanwhile,
-so a process learns that at its own next failure at the latest. A store that fails or is slow is left out for a moment:
-the circuit goes on by itself, and an event says so.
+so a process learns that at its own next failure at the latest.
+
+A store that fails, or is later than it may be, is left alone: the circuit goes on by itself, and one event says so. No
+call waits for it then. Now and again a thread of its own looks whether it answers in time; if so, it is asked again.
 """
 
 from __future__ import annotations
@@ -12,25 +14,27 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from resilient_faces._core.context import event, remaining
-from resilient_faces._core.effects import Flow, Tell, Unanswered, ask
+from resilient_faces._core.effects import Flow, Tell, Unanswered
 from resilient_faces._core.gates import transition_event
 from resilient_faces._core.outcome import Permit, Refused, Verdict
 from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces._core.stores import MOST_LATE, Contact
 from resilient_faces.breaker.circuit import Circuit
 from resilient_faces.breaker.machine import State
+from resilient_faces.breaker.registry import Family
 from resilient_faces.breaker.store import BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive, failures_within
-from resilient_faces.faults import Fault, Kind
+from resilient_faces.faults import Fault
 
-__all__ = ["Sharing"]
+__all__ = ["Sharing", "of_family"]
 
 T = TypeVar("T")
 
-LEFT_OUT: Final = 1.0  # seconds for which a store that failed is not asked again
+PAUSE: Final = 1.0  # seconds after which a store that failed is looked at again; longer while looks do not come back
 ROW: Final = 60.0  # seconds within which failures of several processes are a row
 TRIES: Final = 3  # of a write by hand against others who write
 
@@ -44,7 +48,7 @@ class _View:
         state: Its state then.
         due: Monotonic time from which on it is to be looked at again.
         ours_until: Monotonic time until which this process has the trial.
-        counted: Failures of this process are among those that the store has counted.
+        counted: Failures of this process may be among those that the store has counted.
         busy: A call of this process is looking.
     """
 
@@ -78,9 +82,9 @@ class Sharing:
 
     __slots__ = (
         "__weakref__",
+        "_again",
         "_by",
-        "_left_out",
-        "_limit",
+        "_contact",
         "_lock",
         "_most",
         "_refresh",
@@ -94,7 +98,7 @@ class Sharing:
     ) -> None:
         self._store = store
         self._refresh = refresh
-        self._limit = limit
+        self._contact = Contact("breaker", store.inline, limit)
         self._tally = _tally_of(trips)
         self._most = most
         self.after_fork()
@@ -105,7 +109,7 @@ class Sharing:
         self._lock = threading.Lock()
         self._by = os.urandom(8).hex()
         self._views: dict[str, _View] = {}
-        self._left_out = -math.inf
+        self._again = -math.inf  # monotonic time from which on a store that failed may be tried again
 
     # -- around a call ---------------------------------------------------------------------------------------------
 
@@ -114,12 +118,15 @@ class Sharing:
         view = self._view(circuit)
         now = RUNTIME.monotonic()
         trial = _wants_trial(circuit, view, now)
-        if (not trial and now < view.due and not _unpublished(circuit, view)) or now < self._left_out:
+        if self._in_trouble:
+            if self._leave_alone(view.key, now):
+                return None
+        elif not trial and now < view.due and not _unpublished(circuit, view):
             return None
         with self._lock:
             busy, view.busy = view.busy, True
         if busy:  # one look serves all; who wants to probe comes again when it is known who may
-            return Refused(min(self._limit, 1.0)) if trial else None
+            return Refused(min(self._contact.limit, 1.0)) if trial else None
         try:
             return (yield from self._look(circuit, view))
         finally:
@@ -174,12 +181,12 @@ class Sharing:
     def after(self, circuit: Circuit, permit: Permit, verdict: Verdict, fault: Fault | None) -> Flow[None]:
         """Tell the other processes what came of a call, if it is news."""
         view = self._view(circuit)
-        if self._tally is not None and RUNTIME.monotonic() >= self._left_out:
+        if self._tally is not None and not self._in_trouble:
             limit, within, row = self._tally
             if verdict is Verdict.failure and circuit.generation is permit and circuit.state is State.closed:
+                view.counted = True  # perhaps, if the answer is lost
                 found = yield from self._ask(circuit, self._store.count, view.key, view.version, within)
                 if not isinstance(found, Unanswered):
-                    view.counted = True
                     if found is None or found.version != view.version:
                         self._heed(circuit, view, found)
                     elif found.failures >= limit:
@@ -222,7 +229,7 @@ class Sharing:
 
     def _publish(self, circuit: Circuit, view: _View) -> Flow[None]:
         """Write how the circuit stands if the record says otherwise: a transition, or a change by hand."""
-        if _unpublished(circuit, view) and RUNTIME.monotonic() >= self._left_out:
+        if _unpublished(circuit, view) and not self._in_trouble:
             written = circuit.state
             won = yield from self._write(circuit, view, written.value, circuit.seconds_left)
             if won is False:
@@ -241,22 +248,42 @@ class Sharing:
         return saved
 
     def _ask(self, circuit: Circuit, operation: Callable[..., T], *args: object) -> Flow[T | Unanswered]:
-        """Ask the store, within what is left of the deadline; if it does not answer, leave it out for a moment."""
-        left = remaining()
-        limit = self._limit if left is None else min(self._limit, left)
-        answer = yield from ask(operation, *args, inline=self._store.inline, limit=limit)
-        if isinstance(answer, Unanswered) and limit == self._limit:  # else it was the call that had no time
-            self._left_out = RUNTIME.monotonic() + LEFT_OUT
-            yield Tell(
-                event(
-                    "store_failed",
-                    policy="breaker",
-                    status="local",
-                    name=circuit.name,
-                    fault=Fault(Kind.unavailable, answer.code),
-                )
-            )
+        answer = yield from self._contact.ask(operation, *args, name=circuit.name, status=_local)
+        if isinstance(answer, Unanswered):
+            self._again = self._next_look()
         return answer
+
+    @property
+    def _in_trouble(self) -> bool:
+        """The store did not answer, or not yet."""
+        return self._contact.lost or self._contact.doubted
+
+    def _leave_alone(self, key: str, now: float) -> bool:
+        """Whether a store in trouble is left alone. One call in a while has it looked at, and does not wait for it."""
+        with self._lock:
+            if now < self._again:
+                return True
+            answered, self._again = self._again == -math.inf, self._next_look()
+        if answered or self._store.inline:  # what answers from memory cannot hang
+            return False
+        if self._contact.late < MOST_LATE:
+            self._contact.look(self._store.load, key, answered=self._answered)
+        return True
+
+    def _next_look(self) -> float:
+        """Seldomer for each thread that has not come back: those must not pile up."""
+        return RUNTIME.monotonic() + PAUSE * 2.0**self._contact.late
+
+    def _answered(self) -> None:
+        self._again = -math.inf
+
+
+of_family: Final[weakref.WeakKeyDictionary[Family, Sharing]] = weakref.WeakKeyDictionary()
+"""One for each name: breakers of the same name share its circuits, and what is known of their records."""
+
+
+def _local() -> str:
+    return "local"
 
 
 def _wants_trial(circuit: Circuit, view: _View, now: float) -> bool:

@@ -172,6 +172,23 @@ class RateLimiter(Decorator[NoReturn]):
         self._updated = now
 
     @property
+    def options(self) -> tuple[object, ...]:
+        """What it was made with; equal for limiters that do the same."""
+        shared = () if self._sharing is None else self._sharing.options
+        paced = (self._full, self.max_wait, self._decrease, self._recovery, self._floor, self._classify)
+        return (type(self), self.name, *paced, *shared)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is lost if it goes: no slot is reserved, and it is at its full rate."""
+        if self._sharing is not None:
+            return self._sharing.resting
+        with self._lock:
+            now = RUNTIME.monotonic()
+            self._recover(now)
+            return now >= self._next and self._rate >= self._full
+
+    @property
     def share(self) -> float | None:
         """Starts per second that this process goes by while the store is away; None if the limiter has no store."""
         return None if self._sharing is None else self._sharing.share

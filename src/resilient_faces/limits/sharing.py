@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from resilient_faces._core.context import event, remaining
-from resilient_faces._core.effects import Flow, Tell, Unanswered, ask
+from resilient_faces._core.context import event
+from resilient_faces._core.effects import Flow, Tell, Unanswered
 from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces._core.stores import HURRIED, Contact
 from resilient_faces.errors import RateLimitedError
-from resilient_faces.faults import Fault, Kind
 from resilient_faces.limits.store import Granted, LimiterStore, MemoryLimiterStore, Pace
 
 __all__ = ["Sharing", "Slots", "share_of"]
@@ -56,9 +57,9 @@ class Slots:
 
     __slots__ = ("begins", "granted", "late")
 
-    def __init__(self, granted: Granted, answered: float, late: float) -> None:
+    def __init__(self, granted: Granted, since: float, late: float) -> None:
         self.granted = granted
-        self.begins = answered + granted.delay
+        self.begins = since + granted.delay
         self.late = late
 
     @property
@@ -87,7 +88,7 @@ class Sharing:
         self._store = store
         self._name = name
         self._pace = pace
-        self._limit = limit
+        self._contact = Contact("limiter", store.inline, limit)
         self._learnt = processes is None
         self.processes = processes
         self.rate = pace.rate  # as last heard
@@ -100,8 +101,9 @@ class Sharing:
         self._own = MemoryLimiterStore()  # paces this process alone
         self._asked_again = self._joined = self._taken_until = self._others_until = -math.inf
         self._queue = 0.0  # seconds that the queue was long when it was seen last
-        self._held = 0.0  # seconds that the longest batch lasts that this process has reserved alone
-        self._away = False
+        self._held = 0.0  # seconds ahead for which this process has reserved alone, at most
+        self._away = self._asking = False
+        self._lock = threading.Lock()
         self._failing_since = math.inf
 
     @property
@@ -109,6 +111,17 @@ class Sharing:
         """Starts per second of this process while the store is away."""
         # Who has never heard of the others, because the store was away from the start, goes as slowly as may be.
         return self._pace.floor if self.processes is None else share_of(self._pace.rate, self.processes)
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What it was made with."""
+        return (id(self._store), None if self._learnt else self.processes, self._contact.limit)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is lost if it goes; it counts as a process for as long as the store remembers it."""
+        now = RUNTIME.monotonic()
+        return not self._away and now >= max(self._taken_until, self._joined + MEMBER)
 
     # -- what a limiter asks ---------------------------------------------------------------------------------------
 
@@ -135,9 +148,9 @@ class Sharing:
 
     def slow_down(self) -> Flow[None]:
         """The other side said that all processes together are too fast."""
-        rate: float | Unanswered = Unanswered("away")
-        if RUNTIME.monotonic() >= self._asked_again:
-            rate = yield from self._ask(self._store.slow_down, self._name, self._pace)
+        rate: float | Unanswered = HURRIED
+        if not self._away:
+            rate = yield from self._ask(self._store.slow_down, self._name, self._pace, proves=False)
         if isinstance(rate, Unanswered):
             rate = self._own.slow_down("", self._paced_alone())
         self.rate = rate
@@ -149,62 +162,89 @@ class Sharing:
         """The next slots, from the store or alone.
 
         One answer that does not come is no reason to go alone: the others would go on at the full rate. So the call
-        waits until it is sure that the store is away.
+        waits until it is sure that the store is away, and until what the others hold from it has passed. By then they
+        know as well; and a store that is back before that finds nobody gone.
         """
         began = RUNTIME.monotonic()
-        while (now := RUNTIME.monotonic()) >= self._asked_again:
-            if self._learnt and now >= self._joined + JOIN:
-                self._joined = now
-                members = yield from self._ask(self._store.join, self._name, self._member, MEMBER)
-                if not isinstance(members, Unanswered):
-                    self.processes = members
-            slots = yield from self._from_store(count, longest)
-            if slots is not None:
-                return slots
+        while True:
+            if RUNTIME.monotonic() >= self._asked_again and self._may_ask():
+                slots = yield from self._ask_in_turn(count, longest)
+                if slots is not None:
+                    return slots
             now = RUNTIME.monotonic()
-            left = self._failing_since + SURE - now
-            if self._away or left <= 0.0:
-                self._leave(now)
-                break
+            if self._away and now >= self._others_until and not self._asking:
+                return self._alone(count, longest)
+            until = self._others_until if self._away else self._failing_since + SURE
+            # Else another call is asking just now, or this one had too little time for an answer.
+            left = until - now if now < until < math.inf else PAUSE
             if longest is not None and now + left - began > longest:
                 raise RateLimitedError(self._name, left)
             yield min(PAUSE, left)
-        return self._alone(count, longest)
+
+    def _may_ask(self) -> bool:
+        """Whether this call asks. Once an answer did not come, one at a time does: what it hears holds for all."""
+        if self._failing_since == math.inf:
+            return True
+        with self._lock:
+            free = not self._asking
+            self._asking = True
+        return free
+
+    def _ask_in_turn(self, count: int, longest: float | None) -> Flow[Slots | None]:
+        try:
+            if self._learnt and RUNTIME.monotonic() >= self._joined + JOIN:
+                self._joined = RUNTIME.monotonic()
+                members = yield from self._ask(self._store.join, self._name, self._member, MEMBER, proves=False)
+                if not isinstance(members, Unanswered):
+                    self.processes = members
+            slots = yield from self._from_store(count, longest)
+            now = RUNTIME.monotonic()
+            if slots is None and (self._away or now >= self._failing_since + SURE):
+                self._leave(now)
+            return slots
+        finally:
+            self._asking = False
 
     def _from_store(self, count: int, longest: float | None) -> Flow[Slots | None]:
-        now = RUNTIME.monotonic()
+        began = RUNTIME.monotonic()
         if self._away:
-            # The others go by their shares until they ask again, and hold as much as this process did; a second more,
-            # since no second may have some of both.
-            self._taken_until = max(self._taken_until, now + AWAY + self._held + 1.0)
+            # The others go by their shares until they ask again, and hold as much as this process does, or would with
+            # these slots; a second more, since no second may have some of both.
+            held = max(self._held, (count - 1) / self.share)
+            self._taken_until = max(self._taken_until, began + AWAY + held + 1.0)
         # What was taken stays taken, even if the store has forgotten it.
-        lead = max(0.0, self._taken_until - now)
+        lead = max(0.0, self._taken_until - began)
         answer = yield from self._ask(_dated, self._store.reserve, self._name, count, self._pace, longest, lead)
         if isinstance(answer, Unanswered):
+            if answer is not HURRIED:  # else it was the call that had no time
+                self._failing_since = min(self._failing_since, began)
             return None
-        granted, answered = answer
+        granted, since = answer
         self._away = False
         self._failing_since = math.inf
+        self._asked_again = -math.inf
         self._queue = granted.delay + (count * granted.interval if granted.taken else 0.0)
         if granted.taken:
-            self._taken_until = max(self._taken_until, answered + self._queue)
-        return Slots(granted, answered, max(granted.interval / 2.0, HURRY) - granted.age)
+            self._taken_until = max(self._taken_until, since + self._queue)
+        return Slots(granted, since, max(granted.interval / 2.0, HURRY))
 
     def _leave(self, now: float) -> None:
         """The store is away."""
         if not self._away:
             self._away = True
             self._held = 0.0
-            # The others hold slots for as long as the queue was when this process saw it last.
-            self._others_until = self._failing_since + self._queue
+            # The others hold slots for as long as the queue was when this process saw it last, and then need as long
+            # to be sure.
+            self._others_until = self._failing_since + self._queue + SURE
         self._asked_again = now + AWAY
+        if now < self._others_until:  # and once more before it goes alone
+            self._asked_again = min(self._asked_again, self._others_until)
 
     def _alone(self, count: int, longest: float | None) -> Slots:
         now = RUNTIME.monotonic()
-        lead = max(0.0, self._others_until - now)
-        granted = self._own.reserve("", count, self._paced_alone(), longest, lead)
-        if granted.taken and count > 1:
-            self._held = max(self._held, (count - 1) * granted.interval)
+        granted = self._own.reserve("", count, self._paced_alone(), longest, 0.0)
+        if granted.taken:
+            self._held = max(self._held, granted.delay + (count - 1) * granted.interval)
         return Slots(granted, now, LATE)
 
     def _paced_alone(self) -> Pace:
@@ -212,22 +252,14 @@ class Sharing:
         part = share / self._pace.rate
         return Pace(share, self._pace.decrease, self._pace.recovery * part, self._pace.floor * part)
 
-    def _ask(self, operation: Callable[..., T], *args: object) -> Flow[T | Unanswered]:
-        """Ask the store, within what is left of the deadline."""
-        began = RUNTIME.monotonic()
-        left = remaining()
-        limit = self._limit if left is None else min(self._limit, left)
-        answer = yield from ask(operation, *args, inline=self._store.inline, limit=limit)
-        if isinstance(answer, Unanswered):
-            if limit == self._limit:  # else it was the call that had no time
-                self._failing_since = min(self._failing_since, began)
-            fault = Fault(Kind.unavailable, answer.code)
-            status = f"{self.share:.3g}/s"
-            yield Tell(event("store_failed", policy="limiter", status=status, name=self._name, fault=fault))
-        return answer
+    def _ask(self, operation: Callable[..., T], *args: object, proves: bool = True) -> Flow[T | Unanswered]:
+        return self._contact.ask(operation, *args, name=self._name, status=self._status, proves=proves)
+
+    def _status(self) -> str:
+        return f"{self.share:.3g}/s"
 
 
-def _dated(operation: Callable[..., T], *args: object) -> tuple[T, float]:
-    """The answer and when it came: the thread that waits for it may get its turn later."""
-    answer = operation(*args)
-    return answer, RUNTIME.monotonic()
+def _dated(operation: Callable[..., Granted], *args: object) -> tuple[Granted, float]:
+    """The answer and what its delay counts from: the thread that waits for it may get its turn later."""
+    granted = operation(*args)
+    return granted, RUNTIME.monotonic() if granted.since is None else granted.since

@@ -38,16 +38,17 @@ class Granted:
     """What a store says to who asks for slots.
 
     Attributes:
-        delay: Seconds until the first slot begins, from the moment of the answer.
+        delay: Seconds until the first slot begins, from `since` on.
         interval: Seconds between slots.
         taken: Whether they were reserved; False if the first was further away than allowed.
-        age: Seconds that the answer may be older than that moment, because it was long on its way.
+        since: This process's monotonic time that the delay counts from, if the store can tell; None for when the answer
+            was there, which is later than the store meant by as long as the answer was on its way.
     """
 
     delay: float
     interval: float
     taken: bool = True
-    age: float = 0.0
+    since: float | None = None
 
 
 @runtime_checkable

@@ -32,6 +32,7 @@ def _forget() -> None:
     aws = sys.modules.get("resilient_faces.adapters._aws_requests")
     if aws is not None:  # tests without AWS need not load it
         aws.limiters.forget()
+        aws.accounts.forget()
     services.clear()
     repeats.clear()
     loops.forget_warnings()
