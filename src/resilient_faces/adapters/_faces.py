@@ -113,8 +113,15 @@ class Recogniser(Protocol):
         ...
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, *, most_pixels: int | None = None, longest_side: int | None = None) -> Picture:
     """Unpack a JPEG or PNG file, turned upright by its EXIF orientation.
+
+    Args:
+        data: The file.
+        most_pixels: Pictures of more are refused, from their header, before any of them is unpacked; None takes
+            `MAX_PIXELS`.
+        longest_side: Pictures are shrunk until no side is longer, a JPEG already while it is unpacked, which saves most
+            of the memory; None leaves them as they are.
 
     Raises:
         TooManyPixelsError: The picture is too large to unpack.
@@ -123,17 +130,20 @@ def decode(data: bytes) -> Picture:
     """
     pil = load("PIL.Image")
     numpy = load("numpy")
+    limit = MAX_PIXELS if most_pixels is None else most_pixels
     try:
         with pil.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise TooManyPixelsError(f"{opened.width} x {opened.height} pixels are more than {MAX_PIXELS}")
+            if opened.width * opened.height > limit:
+                raise TooManyPixelsError(f"{opened.width} x {opened.height} pixels are more than {limit}")
             kind = str(opened.format)
+            if longest_side is not None:
+                opened.thumbnail((longest_side, longest_side))  # lets the decoder of JPEG do the rough part
             upright = load("PIL.ImageOps").exif_transpose(opened)
             pixels = numpy.asarray(upright.convert("RGB"))
     except UnreadableImageError:
         raise
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:  # Pillow's own limit, met while opening
-        raise TooManyPixelsError(f"more than {MAX_PIXELS} pixels") from error
+        raise TooManyPixelsError(f"more than {limit} pixels") from error
     except (
         Exception
     ) as error:  # Pillow raises a dozen classes, SyntaxError and struct.error among them, for damaged files
