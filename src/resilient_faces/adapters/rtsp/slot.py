@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from resilient_faces._core.runtime import RUNTIME, waker
+from resilient_faces._core.workers import run_async
 from resilient_faces.adapters.rtsp.states import CameraDeadError
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class Frame:
         """The picture: uint8 array of shape (height, width, 3), BGR. Converted when first asked for, in that thread."""
         if self._image is None:
             self._image = self._picture.image()
+        return self._image
+
+    async def aimage(self) -> Image:
+        """As `image`, converted in a worker thread: a large picture takes longer than an event loop should wait."""
+        if self._image is None:
+            self._image = await run_async(self._picture.image, None)
         return self._image
 
     def __repr__(self) -> str:
