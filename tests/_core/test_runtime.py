@@ -436,6 +436,27 @@ def test_workers_for_async_callers(backend: str) -> None:
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_work_apart_waits_for_no_other_work(backend: str) -> None:
+    """When every thread that the loop lends is stuck, what is done apart is done all the same."""
+
+    async def main() -> None:
+        release = threading.Event()
+        async with anyio.create_task_group() as group:
+            lent = anyio.to_thread.current_default_thread_limiter()
+            for _ in range(int(lent.total_tokens)):
+                group.start_soon(workers.run_async, lambda: release.wait(10.0), None)
+            while lent.available_tokens:
+                await anyio.lowlevel.checkpoint()
+            try:
+                with anyio.fail_after(5.0):
+                    assert await workers.run_async(lambda: 5, None, apart=True) == 5
+            finally:
+                release.set()
+
+    anyio.run(main, backend=backend)
+
+
 def test_many_threads_use_workers_at_once() -> None:
     """Each gets its own answer."""
     results: dict[int, int] = {}

@@ -172,9 +172,14 @@ class Runtime:
         """Whether anybody would hear an event of this logging level; if not, it need not be built."""
         return bool(self.listeners) or logger_of(policy).isEnabledFor(level)
 
-    def tell(self, event: Event) -> None:
-        """Hand the event to the default listener and to everybody else. A listener that raises cannot break a call."""
-        for listener in self.listeners if self.log is None else (self.log, *self.listeners):
+    def tell(self, event: Event, *, logged: bool = False) -> None:
+        """Hand the event to the default listener and to everybody else. A listener that raises cannot break a call.
+
+        Args:
+            event: What happened.
+            logged: Its line is in the log already, so that the default listener has nothing to do.
+        """
+        for listener in self.listeners if self.log is None or logged else (self.log, *self.listeners):
             try:
                 listener(event)
             except Exception as error:  # a listener's fault is the listener's; the call goes on

@@ -7,13 +7,19 @@ process alive.
 
 from __future__ import annotations
 
+import functools
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from resilient_faces._core.runtime import on_fork
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
 
 __all__ = ["Abandoned", "LimitPassed", "run", "run_async"]
 
@@ -172,10 +178,35 @@ def _give_up(job: _Job) -> bool:
         return True
 
 
-async def run_async(work: Callable[[], T], limit: float | None) -> T:
-    """As `run`, without blocking the event loop."""
+async def run_async(work: Callable[[], T], limit: float | None, *, apart: bool = False) -> T:
+    """As `run`, without blocking the event loop.
+
+    Args:
+        work: What to do.
+        limit: Seconds to wait for it at most.
+        apart: Take none of the 40 threads that the loop lends to everybody, and wait for none: for work that the caller
+            bounds, and that must not be held up when all of those are stuck in something slow.
+    """
     import anyio
 
     with anyio.move_on_after(limit):
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_unlimited() if apart else None)
     raise LimitPassed
+
+
+@functools.cache
+def _limiters() -> RunVar[CapacityLimiter]:
+    """For each event loop the limiter that limits nothing."""
+    from anyio.lowlevel import RunVar
+
+    return RunVar("resilient_faces.apart")
+
+
+def _unlimited() -> CapacityLimiter:
+    import anyio
+
+    found = _limiters().get(None)
+    if found is None:
+        found = anyio.CapacityLimiter(math.inf)
+        _limiters().set(found)
+    return found

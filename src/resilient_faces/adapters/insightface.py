@@ -521,7 +521,7 @@ class FrameRecogniser:
 
     async def arecognise(self, frame: Image | None, gallery: Gallery) -> Sightings:
         """As `recognise`, in a worker thread; one that is cancelled ends with its frame."""
-        return await run_async(functools.partial(self.recognise, frame, gallery), None)
+        return await run_async(functools.partial(self.recognise, frame, gallery), None, apart=True)
 
     @staticmethod
     def _see(engine: Recogniser, picture: Picture, gallery: Gallery, found: list[Sighting]) -> None:

@@ -32,9 +32,6 @@ _LEVELS: Final[dict[str | tuple[str, str], int]] = {
     "store_failed": logging.WARNING,
 }
 _MOST_PLACES: Final = 1000
-WORDED: Final[set[str]] = set()
-"""Policies that write their events to the log themselves, in words of their own."""
-
 _ONCE: Final = frozenset({"rejected", "degraded", "store_failed", "throttled", "retry", "gave_up"})
 
 
@@ -71,8 +68,6 @@ repeats: Final = _Repeats()
 
 def log_event(event: Event) -> None:
     """Write one event to its policy's logger."""
-    if event.policy in WORDED:
-        return
     logger = logger_of(event.policy)
     level = _LEVELS.get((event.policy, event.type)) or _LEVELS.get(event.type, logging.INFO)
     if not logger.isEnabledFor(level):

@@ -157,9 +157,9 @@ class Camera:
         thread.join(self.limits.open + 2.0 * self.limits.tick + 1.0 if limit is None else limit)
         if not thread.is_alive():
             return True
-        told = event("abandoned", policy=lines.POLICY, status=lines.STUCK.status, name=self.name, key=self.slot)
-        lines.write(lines.STUCK, told, self._reconnect.tries)
-        RUNTIME.tell(told)
+        lines.STUCK.tell(
+            event("abandoned", policy=lines.POLICY, status=lines.STUCK.status, name=self.name, key=self.slot)
+        )
         return False
 
     async def aclose(self, limit: float | None = None) -> bool:
@@ -167,7 +167,7 @@ class Camera:
         import anyio
 
         with anyio.CancelScope(shield=True):
-            ended = await run_async(lambda: self.close(limit), None)
+            ended = await run_async(lambda: self.close(limit), None, apart=True)
         return ended  # noqa: RET504  # to type checkers the scope may end early
 
     def __enter__(self) -> Self:

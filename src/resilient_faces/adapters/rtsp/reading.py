@@ -21,6 +21,7 @@ from resilient_faces.adapters.rtsp.states import CameraDeadError, CameraError, S
 if TYPE_CHECKING:
     from resilient_faces.adapters.rtsp.capture import Capture, Picture
     from resilient_faces.adapters.rtsp.limits import Limits
+    from resilient_faces.telemetry.lines import Line
 
 __all__ = ["Health", "Reading", "StallClock"]
 
@@ -353,7 +354,7 @@ class Reading:
     def _tell(
         self,
         type: Any,
-        line: lines.Line,
+        line: Line,
         *,
         state: State | None = None,
         attempt: int | None = None,
@@ -362,7 +363,7 @@ class Reading:
     ) -> None:
         told = event(
             type,
-            policy="camera",
+            policy=lines.POLICY,
             status=line.status,
             name=self._camera,
             key=self._slot,
@@ -371,8 +372,7 @@ class Reading:
             delay=delay,
             elapsed=elapsed,
         )
-        lines.write(line, told, self._reconnect.tries)
-        RUNTIME.tell(told)
+        line.tell(told, tries=self._reconnect.tries)
 
     def health(self) -> Health:
         """How things stand now."""

@@ -54,7 +54,7 @@ class Frame:
     async def aimage(self) -> Image:
         """As `image`, converted in a worker thread: a large picture takes longer than an event loop should wait."""
         if self._image is None:
-            self._image = await run_async(self._picture.image, None)
+            self._image = await run_async(self._picture.image, None, apart=True)
         return self._image
 
     def __repr__(self) -> str:
