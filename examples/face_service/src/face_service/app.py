@@ -48,7 +48,7 @@ def create_app(settings: Settings, make: Callable[[], Parts] | None = None) -> F
         docs_url=None,  # both of these pages fetch their scripts from elsewhere
         redoc_url=None,
     )
-    install(app)
+    install(app, [*routes.service.routes, *routes.health.routes])
     app.include_router(routes.service)
     app.include_router(routes.health)
     app.add_middleware(

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 __all__ = ["ApiError", "Code", "InvalidRequestError", "answer", "install", "log_failure", "template_of"]
 
@@ -55,7 +56,7 @@ class Code(str, Enum):
     validation_failed = "VALIDATION_FAILED"  # in the log alone
     not_implemented = "NOT_IMPLEMENTED"
     busy = "SERVICE_BUSY"
-    model_not_loaded = "MODEL_NOT_LOADED"
+    model_not_available = "MODEL_NOT_AVAILABLE"
     gallery_unavailable = "GALLERY_UNAVAILABLE"
 
 
@@ -116,8 +117,8 @@ _BY_STATUS: Final[Mapping[int, tuple[Code, str]]] = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer errors in the service's form."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Have the application, which has these routes, answer errors in the service's form."""
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -127,7 +128,8 @@ def install(app: FastAPI) -> None:
         # Raised by the framework, whose words are not ours and may repeat what was sent.
         code, message = _BY_STATUS.get(error.status_code, (Code.bad_request, "The request cannot be answered"))
         note(request, code)
-        return answer(error.status_code, code, message, headers=error.headers)
+        headers = {"Allow": _methods(request, routes)} if error.status_code == 405 else error.headers
+        return answer(error.status_code, code, message, headers=headers)
 
     async def does_not_fit(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -150,6 +152,12 @@ def install(app: FastAPI) -> None:
 def note(request: Request, code: Code) -> None:
     """Keep the code for the request's line in the log."""
     request.scope["face_service.code"] = code.value
+
+
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> str:
+    """What the address takes, of all its routes: the framework names the first one's alone."""
+    fitting = [one for one in routes if isinstance(one, Route) and one.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for one in fitting for method in one.methods or ()}))
 
 
 def _invalid(request: Request, details: list[dict[str, Any]]) -> JSONResponse:

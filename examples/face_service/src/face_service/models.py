@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from face_service.errors import Code
 
-MOST: Final = 2**63 - 1  # the largest number that the documents' back ends can hold
+MOST: Final = 2**53 - 1  # the largest number that every reader of JSON holds exactly
 PERSON: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"
 WORD: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}$"
 
@@ -149,7 +149,7 @@ class StartRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     slotId: Number
-    callbackUrl: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
+    callbackUrl: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2048)] = Field(
         description="Receives signed webhooks; must be one of the destinations that the service allows"
     )
     cameras: Annotated[list[CameraRequest], Field(min_length=1)]

@@ -36,7 +36,7 @@ from face_service.models import (
 )
 from face_service.photos import failed
 from face_service.watching import Parts, totals
-from resilient_faces import OptionError, services
+from resilient_faces import CircuitOpenError, OptionError, services
 from resilient_faces import request as of_request
 from resilient_faces.adapters.insightface import FaceNotDetectedError, LowQualityError, embedding_of_photo
 from resilient_faces.adapters.webhook import DestinationError
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["health", "service"]
 
 _KEY: Final = APIKeyHeader(name=KEY_HEADER, auto_error=False, description="Checked before anything else is read")
-_EVERYWHERE: Final = (401, 413, 422, 500)
+_EVERYWHERE: Final = (400, 401, 408, 413, 422, 500)
 
 
 async def _parts(request: Request) -> Parts:
@@ -105,6 +105,8 @@ async def _one_face(parts: Parts, photo: UploadFile) -> tuple[Any, Face, Picture
         return await parts.photos.look(photo, engine, look)
     except (FaceNotDetectedError, LowQualityError) as error:
         raise ApiError(400, Code(error.code), str(error)) from None
+    except CircuitOpenError as error:
+        raise parts.not_available("insightface.circuit_open", error.retry_after) from None
     except ApiError:
         raise
     except Exception as error:
@@ -121,7 +123,7 @@ def _box(face: Face, picture: Picture) -> Box:
     "/embeddings/generate",
     tags=["embeddings"],
     dependencies=[Depends(_form)],
-    responses=errors(400, 408, 415, 503),
+    responses=errors(415, 503),
 )
 async def generate_embedding(
     parts: Asked, photo: Photo, submissionId: Annotated[int, Form(ge=0, le=MOST)]
@@ -146,7 +148,7 @@ async def generate_embedding(
     "/people/{personId}/photos",
     tags=["people"],
     dependencies=[Depends(_form)],
-    responses=errors(400, 408, 415, 503),
+    responses=errors(415, 503),
 )
 async def enrol(parts: Asked, personId: PersonId, photo: Photo) -> EnrolledAnswer:
     """Enrol a person from a photo. A person may have several, and is as near as the nearest of them."""
@@ -187,7 +189,7 @@ def _nobody() -> ApiError:
 # -- sessions ------------------------------------------------------------------------------------------------------
 
 
-@service.post("/sessions/start", tags=["sessions"], responses=errors(408, 409, 503))
+@service.post("/sessions", tags=["sessions"], responses=errors(409, 503))
 async def start_session(parts: Asked, asked: StartRequest) -> SessionAnswer:
     """Begin to watch the cameras of a slot. Answers while they are being opened."""
     plan = _plan(parts, asked)
@@ -251,10 +253,19 @@ def _plan(parts: Parts, asked: StartRequest) -> SessionPlan:
     ids = [str(camera.id) for camera in asked.cameras]
     if len(set(ids)) < len(ids):
         raise InvalidRequestError(("body", "cameras"), "must have different ids")
+    destinations = parts.webhook.destinations
     try:
-        parts.webhook.destinations.check(asked.callbackUrl)
+        destinations.check(asked.callbackUrl)
     except DestinationError as error:
-        raise InvalidRequestError(("body", "callbackUrl"), str(error)) from None
+        refused = {
+            "credentials": "must not hold a user or password",
+            "scheme": f"must begin with {' or '.join(destinations.schemes)}",
+            "port": "must use a port that callbacks may use",
+            "address": "must not lead to an address that callbacks may not reach",
+        }
+        raise InvalidRequestError(
+            ("body", "callbackUrl"), refused.get(error.reason, "must be a URL with a host")
+        ) from None
     cameras = []
     for number, camera in enumerate(asked.cameras):
         try:
@@ -293,7 +304,9 @@ async def live() -> Live:
     return Live()
 
 
-@health.get("/ready", responses={503: {"model": Ready, "description": "A critical dependency is missing"}})
+@health.get(
+    "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "A critical dependency is missing"}}
+)
 async def ready() -> JSONResponse:
     """Whether requests may be sent here."""
     good = services.health().http_status == 200

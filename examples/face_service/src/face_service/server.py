@@ -19,6 +19,7 @@ from resilient_faces.telemetry import JsonFormatter
 
 if TYPE_CHECKING:
     from face_service.settings import Settings
+    from face_service.watching import Parts
 
 __all__ = ["SCHEMA", "listen", "log_to", "serve"]
 
@@ -49,12 +50,13 @@ def log_to(stream: Any, style: str) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def serve(settings: Settings, *, as_json: bool = False) -> int:
+def serve(settings: Settings, *, as_json: bool = False, make: Callable[[], Parts] | None = None) -> int:
     """Run the service until SIGTERM or SIGINT, and then for as long as its grace lets it.
 
     Args:
         settings: How it runs.
         as_json: Say where it listens as one JSON line on standard output.
+        make: Makes its parts, as of `create_app`.
 
     Returns:
         0, or 1 if it could not be started.
@@ -69,7 +71,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
     listening = listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, make),
         log_config=None,
         access_log=False,  # it has paths, which have people's ids; the door writes its own lines
         server_header=False,

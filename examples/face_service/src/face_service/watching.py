@@ -23,6 +23,7 @@ from resilient_faces.adapters.gallery import Gallery
 from resilient_faces.adapters.insightface import FrameRecogniser, Sightings
 from resilient_faces.adapters.rtsp import CLASSROOM, Reconnect
 from resilient_faces.adapters.webhook import Webhook
+from resilient_faces.breaker import Breaker
 from resilient_faces.pipeline.cameras import (
     Agreement,
     Ending,
@@ -78,6 +79,7 @@ class Parts:
             look_every=settings.look_every,
             **(options if make is None else {"make": make}),
         )
+        self._circuit = Breaker(self.frames.service)  # by its name the one that frames go through
         self.webhook = webhook or Webhook(settings.signing_keys(), destinations=settings.destinations())
         reconnect = CLASSROOM if settings.camera_schedule == "classroom" else Reconnect()
         self.sessions = Sessions(
@@ -101,21 +103,21 @@ class Parts:
 
     @property
     def engine(self) -> Recogniser:
-        """The model.
+        """The model, under the circuit that frames go through too.
 
         Raises:
             ApiError: There is none.
         """
         engine = self.frames.engine
         if engine is None:
-            raise ApiError(
-                503,
-                Code.model_not_loaded,
-                "Face model not initialized",
-                retry_after=self.settings.look_every,
-                reason=self.frames.health().reason,
-            )
-        return engine
+            raise self.not_available(self.frames.health().reason, self.settings.look_every)
+        return _Guarded(engine, self._circuit)
+
+    @staticmethod
+    def not_available(reason: str, retry_after: float | None) -> ApiError:
+        """What becomes of a photo that nobody can look at."""
+        words = "Face model not initialized" if reason.startswith("insightface.pack") else "Face model not available"
+        return ApiError(503, Code.model_not_available, words, retry_after=retry_after, reason=reason)
 
     async def start(self, plan: SessionPlan) -> SessionView:
         """Begin a session, and remember how it ends.
@@ -163,6 +165,16 @@ class Parts:
             if self.people.gallery is None:
                 await anyio.to_thread.run_sync(self.look)
             self.mark()
+
+
+class _Guarded:
+    """A recogniser under a circuit."""
+
+    def __init__(self, engine: Recogniser, circuit: Breaker) -> None:
+        self.name, self.names_people, self.space = engine.name, engine.names_people, engine.space
+        self.similarity = engine.similarity
+        self.detect = circuit(engine.detect)
+        self.embed = circuit(engine.embed)
 
 
 class _Known:
