@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import secrets
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces.cli.codes import BROKEN, INTERRUPTED, MISSING, OK, USAGE
@@ -15,6 +21,7 @@ from resilient_faces.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     import click
 
+_AFTER_SCRIPT: Final = 25.0  # seconds: what is done last must have been noticed
 _NEEDED: Final = (
     ("fastapi", "web"),
     ("python_multipart", "web"),
@@ -56,6 +63,7 @@ def command() -> click.Group:
         help="Directory with an InsightFace model pack. Nothing is downloaded.  [default: pack in --data]",
     )
     @click.option("--log", type=click.Choice(["json", "text"]), help="Form of the log on standard error.")
+    @click.option("--until-eof", is_flag=True, hidden=True, help="End when standard input ends, as a child does.")
     @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one JSON line on standard output.")
     @click.pass_context
     def face_service(
@@ -65,6 +73,7 @@ def command() -> click.Group:
         data: Path | None,
         pack: Path | None,
         log: str | None,
+        until_eof: bool,
         as_json: bool,
     ) -> int | None:
         """Watch cameras, recognise enrolled people, tell signed webhooks.
@@ -81,6 +90,8 @@ def command() -> click.Group:
                     f"These options belong behind {context.invoked_subcommand}, or to no subcommand."
                 )
             return None
+        if until_eof:
+            threading.Thread(target=_end_with_input, daemon=True).start()
         return _serve(given, as_json=as_json)
 
     @face_service.command(short_help="Make an API key and a key for webhooks, as lines for a shell or an env file.")
@@ -96,7 +107,73 @@ def command() -> click.Group:
         click.echo(f"FACE_SERVICE_API_KEY={secrets.token_urlsafe(32)}")
         click.echo(f"FACE_SERVICE_WEBHOOK_KEY={SigningKey.new().reveal()}")
 
+    face_service.add_command(_demo())
+    face_service.add_command(_camera())
     return face_service
+
+
+def _demo() -> click.Command:
+    import click
+
+    @click.command(short_help="Run all of it on this machine, to be broken while you watch.")
+    @click.option("--cameras", type=click.IntRange(2, 12), default=3, show_default=True, help="RTSP servers to start.")
+    @click.option(
+        "--seconds", type=click.FloatRange(1, 86_400), help="End after so many.  [default: when somebody ends it]"
+    )
+    @click.option(
+        "--script",
+        metavar="STEPS",
+        help="What is done by itself, such as `3 kill 2, 13 restart 2`; `whole` for one that shows all. Ends 25 s "
+        "after the last step unless --seconds says otherwise.",
+    )
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print the report as JSON, and nothing else, on standard output."
+    )
+    def demo(cameras: int, seconds: float | None, script: str | None, as_json: bool) -> int:
+        """Run all of it on this machine: RTSP cameras that show moving cards, the service, a receiver of its webhooks.
+
+        The cards are enrolled, a session is begun, and what the service says of each camera is shown live. Break
+        something from another terminal: `face-service camera kill 2`, and mend it: `face-service camera restart 2`.
+        In the end it checks what the receiver got, and exits with 1 if something that must hold does not.
+        """
+        need()
+        return _demonstrate(cameras, seconds, script, as_json=as_json)
+
+    return demo
+
+
+def _camera() -> click.Command:
+    import click
+
+    verbs = ("kill", "freeze", "thaw", "restart", "fault", "status")
+
+    @click.command(short_help="Do something to a camera of the demonstration that is running.")
+    @click.argument("verb", type=click.Choice(verbs))
+    @click.argument("camera", type=click.IntRange(1), required=False)
+    @click.argument("fault", required=False)
+    def camera(verb: str, camera: int | None, fault: str | None) -> int:
+        """Do something to a camera of the demonstration that is running, or ask how all stand.
+
+        \b
+            face-service camera kill 2
+            face-service camera restart 2
+            face-service camera freeze 1
+            face-service camera thaw 1
+            face-service camera fault 3 reports_only
+            face-service camera status
+        """
+        from face_service.demo.control import ControlError, ask
+
+        if camera is None and verb != "status":
+            raise click.UsageError(f"{verb} needs the number of a camera.")
+        try:
+            click.echo(ask({"verb": verb, "camera": camera, "fault": fault or ""})["said"])
+        except ControlError as error:
+            say(str(error))
+            return BROKEN
+        return OK
+
+    return camera
 
 
 def need() -> None:
@@ -127,6 +204,64 @@ def _serve(given: Mapping[str, Any], *, as_json: bool) -> int:
         where = f"--host {settings.host} --port {settings.port}"
         say(f"{where} cannot be listened on: {error.strerror}. Take another port, or 0.")
         return USAGE
+
+
+def _end_with_input() -> None:
+    """So that a service cannot outlive who started it."""
+    while sys.stdin.buffer.read(1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _demonstrate(cameras: int, seconds: float | None, script: str | None, *, as_json: bool) -> int:
+    import click
+
+    from face_service.demo.control import ControlError
+    from face_service.demo.run import Run
+    from face_service.demo.script import WHOLE, parsed
+    from face_service.demo.view import display, shown
+    from resilient_faces.testing.children import ChildError
+
+    try:
+        steps = parsed(WHOLE if script == "whole" else script or "", cameras)
+    except OptionError as error:
+        say(str(error))
+        return USAGE
+    if seconds is None and script is not None:
+        seconds = (steps[-1].at if steps else 0.0) + _AFTER_SCRIPT
+    run = Run(cameras, seconds, steps)
+    try:
+        with _interruptible(), display(as_json) as (tell, show):
+            report = run.go(tell, show)
+    except KeyboardInterrupt:
+        say(f"Interrupted while {run.stage}. {run.summary()} Everything that was started is stopped.")
+        return INTERRUPTED
+    except ControlError as error:
+        say(str(error))
+        return USAGE
+    except ChildError as error:
+        say(str(error))
+        return MISSING
+    click.echo(json.dumps(report.to_json(), indent=1) if as_json else shown(report))
+    return OK if report.holds else BROKEN
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, and a second signal does not interrupt the cleaning up."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for one in watched:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    watched = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, end) for one in watched]
+    try:
+        yield
+    finally:
+        for one, handler in zip(watched, before, strict=True):
+            signal.signal(one, handler)
 
 
 def say(text: str) -> None:

@@ -56,6 +56,10 @@ _KINDS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     "sessions": (int, "a whole number"),
     "cameras": (int, "a whole number"),
     "camera_schedule": (str, "a word"),
+    "camera_open": (float, "a number"),
+    "camera_stall": (float, "a number"),
+    "camera_lost": (float, "a number"),
+    "camera_slow": (float, "a number"),
     "pace": (float, "a number"),
     "agree": (int, "a whole number"),
     "agree_of": (int, "a whole number"),
@@ -79,6 +83,10 @@ _LIMITS: Final[Mapping[str, tuple[float, float, str]]] = {
     "body_seconds": (1, 600, "seconds"),
     "sessions": (1, 10_000, "sessions at a time"),
     "cameras": (1, 1000, "cameras of one session"),
+    "camera_open": (0.1, 60, "seconds"),
+    "camera_stall": (0.5, 600, "seconds"),
+    "camera_lost": (0.5, 3600, "seconds"),
+    "camera_slow": (0.1, 600, "seconds"),
     "pace": (0.05, 60, "seconds"),
     "agree": (1, 100, "frames"),
     "agree_of": (1, 100, "frames"),
@@ -127,6 +135,10 @@ class Settings:
         cameras: Cameras of one session.
         camera_schedule: `classroom` tries a lost camera three times, exactly 2 s apart; `spread` grows and spreads the
             pauses, for many cameras.
+        camera_open: Seconds in which a camera must have been connected to.
+        camera_stall: Seconds without a frame after which a camera is stalled.
+        camera_lost: Seconds after which it is given up, at least twice `camera_stall`.
+        camera_slow: Seconds before the first slow try of a dead camera, at most; they double, up to six times that.
         pace: Seconds from one look at a camera's newest frame to the next.
         agree: Frames that must show a person before they count.
         agree_of: Out of so many.
@@ -160,6 +172,10 @@ class Settings:
     sessions: int = 100
     cameras: int = 32
     camera_schedule: str = "classroom"
+    camera_open: float = 5.0
+    camera_stall: float = 3.0
+    camera_lost: float = 10.0
+    camera_slow: float = 10.0
     pace: float = 1.0
     agree: int = 3
     agree_of: int = 5
@@ -186,6 +202,11 @@ class Settings:
             wrong.append(f"Settings.detection_size must be a multiple of 32; got {self.detection_size}.")
         if not wrong and self.agree > self.agree_of:
             wrong.append(f"Settings.agree_of must be {self.agree} (agree) or more; got {self.agree_of}.")
+        if not wrong and self.camera_lost < 2 * self.camera_stall:
+            wrong.append(
+                f"Settings.camera_lost must be at least twice camera_stall ({self.camera_stall:g} s); "
+                f"got {self.camera_lost:g}."
+            )
         if not wrong and self.heartbeat >= self.silence / 2:
             wrong.append(
                 f"Settings.heartbeat must be less than half of silence ({self.silence:g} s), or one lost sign of life "

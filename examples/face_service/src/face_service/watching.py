@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -21,7 +22,7 @@ from face_service.photos import Photos
 from resilient_faces import services
 from resilient_faces.adapters.gallery import Gallery
 from resilient_faces.adapters.insightface import FrameRecogniser, Sightings
-from resilient_faces.adapters.rtsp import CLASSROOM, Reconnect
+from resilient_faces.adapters.rtsp import CLASSROOM, Limits, Reconnect
 from resilient_faces.adapters.webhook import Webhook
 from resilient_faces.breaker import Breaker
 from resilient_faces.pipeline.cameras import (
@@ -34,6 +35,7 @@ from resilient_faces.pipeline.cameras import (
     Watch,
     rtsp_cameras,
 )
+from resilient_faces.retry import exponential
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -81,7 +83,14 @@ class Parts:
         )
         self._circuit = Breaker(self.frames.service)  # by its name the one that frames go through
         self.webhook = webhook or Webhook(settings.signing_keys(), destinations=settings.destinations())
-        reconnect = CLASSROOM if settings.camera_schedule == "classroom" else Reconnect()
+        slow = exponential(settings.camera_slow, factor=2.0, cap=6 * settings.camera_slow)
+        schedule = CLASSROOM if settings.camera_schedule == "classroom" else Reconnect()
+        limits = Limits(
+            open=settings.camera_open,
+            stall=settings.camera_stall,
+            lost=settings.camera_lost,
+            tick=min(0.5, settings.camera_stall / 2),
+        )
         self.sessions = Sessions(
             _Known(self.frames, self.people),
             Gallery("whichever-is-open", threshold=settings.threshold, margin=settings.margin),
@@ -94,7 +103,7 @@ class Parts:
                 heartbeat=settings.heartbeat,
                 grace=settings.grace,
             ),
-            cameras=cameras or rtsp_cameras(reconnect=reconnect),
+            cameras=cameras or rtsp_cameras(limits=limits, reconnect=replace(schedule, slow=slow)),
         )
         self.endings: OrderedDict[int, Ending] = OrderedDict()
         self.tasks: TaskGroup | None = None
