@@ -8,5 +8,6 @@ from resilient_faces._core.runtime import ManualRuntime
 from resilient_faces.testing.modes import Mode
 from resilient_faces.testing.runtime import fresh, quick_retries
 from resilient_faces.testing.script import Hang, Scripted, script
+from resilient_faces.testing.stepping import SteppedRuntime, settle
 
-__all__ = ["Hang", "ManualRuntime", "Mode", "Scripted", "fresh", "quick_retries", "script"]
+__all__ = ["Hang", "ManualRuntime", "Mode", "Scripted", "SteppedRuntime", "fresh", "quick_retries", "script", "settle"]
