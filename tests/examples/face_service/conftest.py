@@ -42,8 +42,9 @@ def start(tmp_path: Path, resilience: None) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture
 def everything(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """All that is logged, from DEBUG on."""
+    """All that is logged, from DEBUG on, but for the lines of the client that asks."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.WARNING, "httpx")
     return caplog
 
 

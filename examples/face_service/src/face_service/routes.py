@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -255,7 +256,9 @@ def _plan(parts: Parts, asked: StartRequest) -> SessionPlan:
         raise InvalidRequestError(("body", "cameras"), "must have different ids")
     destinations = parts.webhook.destinations
     try:
-        destinations.check(asked.callbackUrl)
+        host = destinations.check(asked.callbackUrl).host
+        if _is_address(host):  # a name's are judged when it is connected to
+            destinations.judge([host], host)
     except DestinationError as error:
         refused = {
             "credentials": "must not hold a user or password",
@@ -279,6 +282,14 @@ def _plan(parts: Parts, asked: StartRequest) -> SessionPlan:
         return SessionPlan(slot=asked.slotId, callback=asked.callbackUrl, cameras=cameras, mode=asked.mode)
     except OptionError:
         raise InvalidRequestError(("body",), "must be a session that can be") from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _session(view: SessionView) -> SessionAnswer:
