@@ -136,7 +136,7 @@ def _demo() -> click.Command:
         something from another terminal: `face-service camera kill 2`, and mend it: `face-service camera restart 2`.
         In the end it checks what the receiver got, and exits with 1 if something that must hold does not.
         """
-        need()
+        need(*_NEEDED, ("insightface", "insightface"), ("onnx", "insightface"), ("httpx", "web"), ("rich", "cli"))
         return _demonstrate(cameras, seconds, script, as_json=as_json)
 
     return demo
@@ -176,19 +176,19 @@ def _camera() -> click.Command:
     return camera
 
 
-def need() -> None:
-    """Look for what the service needs before any of it is begun.
+def need(*modules: tuple[str, str]) -> None:
+    """Look for modules, of extras, before anything that needs them is begun.
 
     Raises:
         MissingExtraError: Something is not installed; it names the extra.
     """
-    for module, extra in _NEEDED:
+    for module, extra in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(extra, module)
 
 
 def _serve(given: Mapping[str, Any], *, as_json: bool) -> int:
-    need()
+    need(*_NEEDED)
     from face_service.server import log_to, serve
     from face_service.settings import Settings
 
