@@ -742,7 +742,9 @@ def main(arguments: list[str] | None = None) -> None:
     server = RtspServer(given.port)
     for number in range(given.cameras):
         clip = blocks or encode(
-            moving_cards(count, (given.first + number,), side=given.height * 5 // 9, **size), rate=given.rate, gop=given.gop
+            moving_cards(count, (given.first + number,), side=given.height * 5 // 9, **size),
+            rate=given.rate,
+            gop=given.gop,
         )
         server.add(f"/cam{number}", clip, password=os.environ.get("CAMERA_PASSWORD"))
     with server:

@@ -29,7 +29,7 @@ __all__ = ["Photos"]
 _log: Final = logging.getLogger("face_service.photos")
 
 LONGEST_SIDE: Final = 2048  # px; enough for a face that fills a fifth of the picture
-LARGE: Final = 4_000_000  # pixels from which on a picture goes alone
+LARGE: Final = 2_000_000  # pixels from which on a picture goes alone
 MOST_WAIT: Final = 3.0  # seconds for a turn
 MOST_WAITING: Final = 16
 _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")

@@ -162,7 +162,7 @@ class Settings:
     threshold: float = 0.5
     margin: float = 0.05
     photo_bytes: int = 10_000_000
-    photo_pixels: int = 25_000_000
+    photo_pixels: int = 20_000_000
     decodings: int | None = None
     uploads: int = 16
     body_seconds: float = 30.0
