@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MAX_PIXELS: Final = 60_000_000  # a picture that unpacks to more is refused before it is unpacked
-MAX_SCANS: Final = 100  # of a progressive JPEG; encoders make a dozen, and each costs a pass over the whole picture
+MAX_SCANS: Final = 50  # of a progressive JPEG; encoders make a dozen, and each costs a pass over the whole picture
 
 
 class UnreadableImageError(ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import secrets
 import signal
 import sys
@@ -90,9 +89,7 @@ def command() -> click.Group:
                     f"These options belong behind {context.invoked_subcommand}, or to no subcommand."
                 )
             return None
-        if until_eof:
-            threading.Thread(target=_end_with_input, daemon=True).start()
-        return _serve(given, as_json=as_json)
+        return _serve(given, until_eof=until_eof, as_json=as_json)
 
     @face_service.command(short_help="Make an API key and a key for webhooks, as lines for a shell or an env file.")
     def keys() -> None:
@@ -187,9 +184,9 @@ def need(*modules: tuple[str, str]) -> None:
             raise MissingExtraError(extra, module)
 
 
-def _serve(given: Mapping[str, Any], *, as_json: bool) -> int:
+def _serve(given: Mapping[str, Any], *, until_eof: bool, as_json: bool) -> int:
     need(*_NEEDED)
-    from face_service.server import log_to, serve
+    from face_service.server import end_with_input, log_to, serve
     from face_service.settings import Settings
 
     try:
@@ -198,19 +195,14 @@ def _serve(given: Mapping[str, Any], *, as_json: bool) -> int:
         say(str(error))
         return USAGE
     log_to(sys.stderr, settings.log)
+    if until_eof:
+        threading.Thread(target=end_with_input, daemon=True).start()
     try:
         return OK if serve(settings, as_json=as_json) == 0 else BROKEN
     except OSError as error:
         where = f"--host {settings.host} --port {settings.port}"
         say(f"{where} cannot be listened on: {error.strerror}. Take another port, or 0.")
         return USAGE
-
-
-def _end_with_input() -> None:
-    """So that a service cannot outlive who started it."""
-    while sys.stdin.buffer.read(1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _demonstrate(cameras: int, seconds: float | None, script: str | None, *, as_json: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Depends, File, Form, Path, Request, Security, UploadFile
 from fastapi.responses import JSONResponse
@@ -35,11 +35,9 @@ from face_service.models import (
     StartRequest,
     errors,
 )
-from face_service.photos import failed
 from face_service.watching import Parts, totals
-from resilient_faces import CircuitOpenError, OptionError, services
+from resilient_faces import OptionError, services
 from resilient_faces import request as of_request
-from resilient_faces.adapters.insightface import FaceNotDetectedError, LowQualityError, embedding_of_photo
 from resilient_faces.adapters.webhook import DestinationError
 from resilient_faces.pipeline.cameras import (
     CameraPlan,
@@ -51,7 +49,7 @@ from resilient_faces.pipeline.cameras import (
 )
 
 if TYPE_CHECKING:
-    from resilient_faces.adapters.recogniser import Face, Picture, Recogniser
+    pass
 
 __all__ = ["health", "service"]
 
@@ -90,36 +88,6 @@ health: Final = APIRouter(prefix="/health", tags=["health"])
 # -- photos --------------------------------------------------------------------------------------------------------
 
 
-async def _one_face(parts: Parts, photo: UploadFile) -> tuple[Any, Face, Picture]:
-    """The embedding of the one good face of an upload.
-
-    Raises:
-        ApiError: It has none, or cannot be looked at.
-    """
-    engine = parts.engine
-    lowest = parts.settings.lowest_score
-
-    def look(engine: Recogniser, picture: Picture) -> tuple[Any, Face, Picture]:
-        return (*embedding_of_photo(engine, picture, lowest_score=lowest), picture)
-
-    try:
-        return await parts.photos.look(photo, engine, look)
-    except (FaceNotDetectedError, LowQualityError) as error:
-        raise ApiError(400, Code(error.code), str(error)) from None
-    except CircuitOpenError as error:
-        raise parts.not_available("insightface.circuit_open", error.retry_after) from None
-    except ApiError:
-        raise
-    except Exception as error:
-        raise failed(error) from None
-
-
-def _box(face: Face, picture: Picture) -> Box:
-    left, top, right, bottom = face.box
-    wide, high = picture.width, picture.height
-    return Box(left=left / wide, top=top / high, width=(right - left) / wide, height=(bottom - top) / high)
-
-
 @service.post(
     "/embeddings/generate",
     tags=["embeddings"],
@@ -130,14 +98,15 @@ async def generate_embedding(
     parts: Asked, photo: Photo, submissionId: Annotated[int, Form(ge=0, le=MOST)]
 ) -> EmbeddingAnswer:
     """Make the embedding of the one face in a photo."""
-    embedding, face, picture = await _one_face(parts, photo)
+    found = await parts.photos.one_face(photo, parts.engine)
+    left, top, width, height = found.box
     return EmbeddingAnswer(
         data=Embedding(
             submissionId=submissionId,
-            embedding=[float(number) for number in embedding],
-            space=parts.engine.space,
-            quality=round(face.score, 4),
-            box=_box(face, picture),
+            embedding=[float(number) for number in found.embedding],
+            space=found.space,
+            quality=round(found.score, 4),
+            box=Box(left=left, top=top, width=width, height=height),
         )
     )
 
@@ -154,9 +123,9 @@ async def generate_embedding(
 async def enrol(parts: Asked, personId: PersonId, photo: Photo) -> EnrolledAnswer:
     """Enrol a person from a photo. A person may have several, and is as near as the nearest of them."""
     parts.people.ready()
-    embedding, face, _ = await _one_face(parts, photo)
-    await parts.people.enrol(personId, embedding)
-    return EnrolledAnswer(data=Enrolled(personId=personId, quality=round(face.score, 4)))
+    found = await parts.photos.one_face(photo, parts.engine)
+    await parts.people.enrol(personId, found.embedding)
+    return EnrolledAnswer(data=Enrolled(personId=personId, quality=round(found.score, 4)))
 
 
 @service.get("/people", tags=["people"], responses=errors(503))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from face_service.settings import Settings
     from face_service.watching import Parts
 
-__all__ = ["SCHEMA", "listen", "log_to", "serve"]
+__all__ = ["SCHEMA", "end_with_input", "listen", "log_to", "serve"]
 
 SCHEMA: Final = 1
 _BACKLOG: Final = 256
@@ -48,6 +48,13 @@ def log_to(stream: Any, style: str) -> None:
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # Pillow warns of damaged metadata, once a place and in words that the photo had a part in.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def end_with_input() -> None:
+    """End this process in order when its standard input ends: so it cannot outlive who started it."""
+    while sys.stdin.buffer.read(1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(settings: Settings, *, as_json: bool = False, make: Callable[[], Parts] | None = None) -> int:

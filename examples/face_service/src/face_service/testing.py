@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +20,7 @@ import PIL.Image
 from anyio.from_thread import start_blocking_portal
 
 from face_service.app import create_app
+from face_service.server import end_with_input, log_to, serve
 from face_service.settings import Settings
 from face_service.watching import Parts
 from resilient_faces.adapters.recogniser import Face, Picture
@@ -112,10 +116,12 @@ class Service:
         self.cameras: dict[str, IdleCamera] = {}
         given: dict[str, Any] = {"api_key": (KEY,), "webhook_key": (SIGNING.reveal(),), "data": folder, "grace": 0.1}
         self.settings = Settings(**{**given, **settings})
-        self.app = create_app(self.settings, self._parts)
+        self.app = create_app(self.settings, self.made)
         self._stack = ExitStack()
 
-    def _parts(self) -> Parts:
+    def made(self) -> Parts:
+        """Its parts, with stubs for what lies outside."""
+
         def watch(plan: Any, slot: int) -> IdleCamera:
             self.cameras[plan.id] = IdleCamera(plan.id)
             return self.cameras[plan.id]
@@ -178,3 +184,18 @@ def until(true: Callable[[], object], within: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < ends, f"not within {within:g} s"
         time.sleep(0.01)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve it on a free port, until standard input ends: for whoever asks it through a real connection."""
+    parser = argparse.ArgumentParser(description="The face service with a stub for a model, cameras and receivers")
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    service = Service(given.data, port=0)
+    threading.Thread(target=end_with_input, daemon=True).start()
+    log_to(sys.stderr, "json")
+    return serve(service.settings, as_json=True, make=service.made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

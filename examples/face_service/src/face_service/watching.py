@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from face_service.errors import ApiError, Code, log_failure
 from face_service.people import People
-from face_service.photos import Photos
+from face_service.photos import Photos, not_available
 from resilient_faces import services
 from resilient_faces.adapters.gallery import Gallery
 from resilient_faces.adapters.insightface import FrameRecogniser, Sightings
@@ -72,7 +72,9 @@ class Parts:
         webhook: Webhook | None = None,
     ) -> None:
         self.settings = settings
-        self.photos = Photos(most_pixels=settings.photo_pixels, at_once=settings.at_once)
+        self.photos = Photos(
+            most_pixels=settings.photo_pixels, lowest_score=settings.lowest_score, at_once=settings.at_once
+        )
         self.people = People(settings.gallery_file, threshold=settings.threshold, margin=settings.margin)
         options: dict[str, Any] = {"detection_size": settings.detection_size}
         self.frames = FrameRecogniser(
@@ -119,14 +121,8 @@ class Parts:
         """
         engine = self.frames.engine
         if engine is None:
-            raise self.not_available(self.frames.health().reason, self.settings.look_every)
+            raise not_available(self.frames.health().reason, self.settings.look_every)
         return _Guarded(engine, self._circuit)
-
-    @staticmethod
-    def not_available(reason: str, retry_after: float | None) -> ApiError:
-        """What becomes of a photo that nobody can look at."""
-        words = "Face model not initialized" if reason.startswith("insightface.pack") else "Face model not available"
-        return ApiError(503, Code.model_not_available, words, retry_after=retry_after, reason=reason)
 
     async def start(self, plan: SessionPlan) -> SessionView:
         """Begin a session, and remember how it ends.
