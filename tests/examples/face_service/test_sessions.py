@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from face_service.testing import CALLBACK, RTSP, Service, until
+from face_service.watching import _Known
+from resilient_faces.adapters.gallery import Gallery
+from resilient_faces.adapters.insightface import Sightings
 
 Lines = Callable[[str], list[tuple[str, str]]]
 
@@ -178,6 +182,25 @@ def test_a_shutdown_stops_and_counts(tmp_path: Path, resilience: None, lines: Li
     own = [line for _, line in lines("face_service")]
     assert own[-2:] == ["Shutting down service...", "Service shutdown complete"]
     assert ("INFO", "Cleanup complete: 3 tasks, 2 sessions") in lines("resilient_faces.session")
+
+
+def test_frames_are_looked_at_with_the_gallery_that_is_open(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not anybody is enrolled; without a gallery the reason is told, and nobody is searched for."""
+    frame = np.full((32, 32, 3), 200, np.uint8)
+    known = _Known(service.parts.frames, service.parts.people)
+
+    def look() -> Sightings:
+        return service.portal.call(known.arecognise, frame, Gallery("another"))
+
+    empty = look()
+    assert (empty.reason, empty.found[0].match.reason) == ("", "empty")
+    service.enrol("ann", 200)
+    assert look().found[0].match.identity == "ann"
+    monkeypatch.setattr(service.parts.people, "_gallery", None)
+    monkeypatch.setattr(service.parts.people, "_reason", "gallery.damaged")
+    assert look() == Sightings(reason="gallery.damaged")
 
 
 def test_addresses_reach_no_log(service: Service, everything: pytest.LogCaptureFixture) -> None:

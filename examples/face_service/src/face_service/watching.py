@@ -194,7 +194,7 @@ class _Known:
         known = self._people.gallery
         if known is None and self._frames.engine is not None:
             return Sightings(reason=self._people.reason)
-        return await self._frames.arecognise(frame, known or gallery)
+        return await self._frames.arecognise(frame, gallery if known is None else known)  # an empty one is false
 
 
 def _mark(name: str, reason: str, bad: bool) -> None:

@@ -45,6 +45,7 @@ class Report:
     done: tuple[Done, ...]
     findings: tuple[Finding, ...]
     letters: dict[str, int]
+    story: tuple[dict[str, Any], ...]
     session: dict[str, Any]
 
     @property
@@ -60,6 +61,7 @@ class Report:
             "cameras": self.cameras,
             "done": [{"at": round(one.at, 1), "what": str(one.step), "said": one.said} for one in self.done],
             "webhooks": self.letters,
+            "story": list(self.story),
             "session": self.session,
             "findings": [{"rule": one.rule, "holds": one.holds, "seen": one.seen} for one in self.findings],
             "holds": self.holds,
@@ -88,8 +90,18 @@ def judge(system: System, watch: Watch, done: tuple[Done, ...]) -> Report:
         done=done,
         findings=tuple(findings),
         letters=dict(sorted(letters.items())),
+        story=_story(watch, done),
         session={name: watch.session[name] for name in ("recognised", "delivered", "undelivered") if watch.session},
     )
+
+
+def _story(watch: Watch, done: tuple[Done, ...]) -> tuple[dict[str, Any], ...]:
+    """What was done and what was told, in order of time; people are left out."""
+    events: list[dict[str, Any]] = [{"at": one.at, "done": str(one.step)} for one in done]
+    for letter in watch.system.inbox.letters:
+        told = {"webhook": letter.kind, "reason": str(letter.body.get("reason", "")), "camera": letter.camera}
+        events.append({"at": letter.at - watch.began, **{name: value for name, value in told.items() if value}})
+    return tuple({**one, "at": round(one["at"], 1)} for one in sorted(events, key=lambda one: one["at"]))
 
 
 def _right_people(watch: Watch) -> Finding:
