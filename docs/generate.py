@@ -26,6 +26,7 @@ from resilient_faces.breaker.machine import TABLE, State, Trigger
 from resilient_faces.composing import _described
 from resilient_faces.events import Event, EventType
 from resilient_faces.faults import _BY_ERRNO, _BY_NAME, _BY_STATUS, Executed, Kind, rule
+from resilient_faces.pipeline import cameras
 from resilient_faces.retry import (
     Retrier,
     Retry,
@@ -516,6 +517,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "options.Destinations": lambda: options(webhook.Destinations),
     "options.Verifier": lambda: options(webhook.Verifier),
     "options.Patience": lambda: options(webhook.Patience),
+    "options.Rules": lambda: options(cameras.Rules),
+    "options.Sessions": lambda: options(cameras.Sessions),
     "options.Gallery": lambda: options(gallery.Gallery),
     "options.FrameRecogniser": lambda: options(insightface.FrameRecogniser),
 }

@@ -319,15 +319,33 @@ def test_the_first_frame_has_a_deadline_of_its_own() -> None:
 
 
 def test_damage_in_a_row_is_corruption() -> None:
-    """A frame between ends the row."""
+    """Damage that many good frames come with is none."""
     clock = StallClock(Limits(damaged=5), 0.0)
     clock.frame(0.0)
     clock.damaged(4)
+    assert not clock.spoiled
     clock.frame(0.1)
     clock.damaged(4)
     assert not clock.spoiled
     clock.damaged(1)
     assert clock.spoiled
+
+
+def test_noise_that_is_decoded_now_and_then_is_corruption() -> None:
+    """A decoder makes a picture of one piece in ten; that is not video, and would never be ten in a row."""
+    clock = StallClock(Limits(damaged=50), 0.0)
+    clock.frame(0.0)
+    for number in range(1, 13):
+        clock.damaged(9)
+        clock.frame(0.5 * number)
+    assert not clock.spoiled
+    clock.damaged(2)
+    assert clock.spoiled
+    frozen = StallClock(Limits(), 0.0)
+    frozen.frame(0.0)
+    frozen.damaged(9)
+    frozen.frame(0.1)
+    assert frozen.verdict(20.0) is State.stalled  # since its last frame nothing came at all
 
 
 @given(gaps=st.lists(st.floats(0.001, 4.0), min_size=2, max_size=40), more=st.floats(0.0, 100.0))

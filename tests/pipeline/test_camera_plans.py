@@ -101,6 +101,7 @@ def test_wrong_parts_are_refused() -> None:
 
 def test_cameras_of_a_plan_are_named_for_the_log() -> None:
     """Id and slot are what the lines of the adapter say."""
+    pytest.importorskip("av", reason="the extra `rtsp` is not installed: pip install 'resilient-faces[rtsp]'")
     camera: Any = rtsp_cameras(transport="tcp")(CAMERA, 7)
     assert (camera.name, camera.slot) == ("c1", "7")
     assert SECRET not in repr(camera)

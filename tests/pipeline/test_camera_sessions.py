@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 
-from resilient_faces import OptionError, deadline, request
+from resilient_faces import MissingExtraError, OptionError, deadline, request
 from resilient_faces._core.context import DEADLINE, REQUEST
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.adapters.gallery import Match
@@ -31,6 +32,7 @@ from resilient_faces.pipeline.cameras import (
     Sessions,
     SessionsClosedError,
     SessionView,
+    rtsp_cameras,
 )
 from resilient_faces.pipeline.cameras.register import MemoryRegister
 from resilient_faces.testing import SteppedRuntime, settle
@@ -251,15 +253,31 @@ class Play:
 
     def __call__(self, scenario: Scenario, **options: Any) -> World:
         async def main() -> World:
+            failed: Exception | None = None
+            over = anyio.Event()
             with SteppedRuntime().installed() as clock:
                 world = World(clock)
+
+                async def let_it_end() -> None:
+                    """Once the scenario is over nothing that it left hanging shall hang for ever."""
+                    await over.wait()
+                    world.receiver.over.set()
+                    await clock.elapse(1000.0)
+
                 options.setdefault("register", world.register)
                 made = Sessions(world.recogniser, "everybody", world.receiver, cameras=world.watch, **options)  # type: ignore[arg-type]
-                async with made as world.sessions:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(let_it_end)
                     try:
-                        await scenario(world)
-                    finally:
-                        world.receiver.over.set()
+                        async with made as world.sessions:
+                            try:
+                                await scenario(world)
+                            finally:
+                                over.set()
+                    except Exception as error:
+                        failed = error
+                if failed is not None:
+                    raise failed
                 assert not any(one.open for one in world.cameras.values()), "a camera was left open"
                 assert not made.active()
                 return world
@@ -576,7 +594,6 @@ def test_a_camera_that_ends_for_good_is_a_dead_one(play: Play, how: str) -> None
     """Given up, a file at its end, or never opened for an error of our own."""
 
     async def scenario(world: World) -> None:
-        world.register.__init__()  # type: ignore[misc]
         watch = world.watch
 
         def watching(plan: CameraPlan, slot: int) -> ScriptedCamera:
@@ -843,6 +860,41 @@ def test_a_camera_that_cannot_be_made_starts_no_session(play: Play) -> None:
     play(scenario)
 
 
+class HangingRegister(MemoryRegister):
+    """Enters a session, and the answer never comes."""
+
+    async def add(self, slot: int, session: str) -> bool:
+        await super().add(slot, session)
+        await anyio.sleep_forever()
+        return True
+
+
+def test_a_start_that_is_cancelled_leaves_nothing(play: Play) -> None:
+    """Nobody knows whether the register has entered it; it is taken out."""
+    register = HangingRegister()
+
+    async def scenario(world: World) -> None:
+        with anyio.move_on_after(0.01):
+            await world.start(7)
+        assert world.sessions.get(7) is None
+        assert not register._sessions
+
+    play(scenario, register=register)
+
+
+def test_a_missing_extra_is_told_to_whoever_starts(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not to the log of a session that loses all its cameras."""
+    monkeypatch.setitem(sys.modules, "av", None)
+
+    async def scenario(world: World) -> None:
+        world.sessions._watch = rtsp_cameras()
+        with pytest.raises(MissingExtraError, match=r"resilient-faces\[rtsp\]"):
+            await world.start(7)
+        assert world.sessions.get(7) is None
+
+    play(scenario)
+
+
 def test_what_is_no_plan_is_refused(play: Play) -> None:
     """With the name of what is."""
 
@@ -893,7 +945,8 @@ def test_two_stops_wait_for_the_same_end(play: Play) -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
             await world.sessions.stop(8)
-        assert await world.sessions.wait(8) is None or not world.sessions.active()
+        await settle()
+        assert world.sessions.get(8) is None
 
     play(scenario)
 
@@ -949,6 +1002,14 @@ def test_a_session_that_is_removed_elsewhere_ends(play: Play, caplog: pytest.Log
         ("INFO", "Session stopped externally: slot=7"),
         ("INFO", "SESSION_STOPPED | slot=7 reason=removed"),
     ]
+
+
+class SlowRegister(MemoryRegister):
+    """One that is asked over a network."""
+
+    async def remove(self, slot: int, session: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        await super().remove(slot, session)
 
 
 class BrokenRegister(MemoryRegister):
@@ -1038,6 +1099,7 @@ def test_cancellation_releases_everything(play: Play) -> None:
             world = World(clock)
             world.receiver.hanging.add(URL)
             world.recogniser.gate = anyio.Event()
+            world.register = SlowRegister()
             made = Sessions(
                 world.recogniser,
                 "everybody",  # type: ignore[arg-type]

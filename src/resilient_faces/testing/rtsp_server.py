@@ -555,8 +555,9 @@ def _packets(unit: bytes) -> Iterator[tuple[bytes, bool]]:
 
 
 def _damaged(payload: bytes) -> bytes:
-    """The payload with everything behind its headers replaced by noise."""
-    return payload[:2] + random.randbytes(len(payload) - 2) if len(payload) > 2 else payload
+    """The payload with everything behind its headers replaced by what no decoder makes a picture of."""
+    head = 2 if payload[0] & 31 == 28 else 1
+    return payload[:head] + (b"\0\1" * len(payload))[: len(payload) - head]  # its first number is above all limits
 
 
 def _description(clip: Clip, described: bool) -> str:

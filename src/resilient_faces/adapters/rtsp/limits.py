@@ -27,7 +27,7 @@ class Limits:
         lost: Stalled for so long in all, the connection is given up. At least twice the stall in force.
         tick: How often a reading that waits looks around; closing takes as long.
         unchanged: A picture that did not change for so long is told; None never looks.
-        damaged: So many pieces in a row that cannot be decoded are corrupt video.
+        damaged: So many pieces that cannot be decoded are corrupt video; a frame makes up for five of them.
     """
 
     open: float = 5.0

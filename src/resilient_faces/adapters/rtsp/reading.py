@@ -27,6 +27,7 @@ __all__ = ["Health", "Reading", "StallClock"]
 
 _GAPS: Final = 16  # frames over which the interval is measured
 _LOOK: Final = 1.0  # seconds between two looks at whether the picture changes
+_MAKES_UP: Final = 5  # damaged pieces that a good frame makes up for
 _SAME: Final = 0.5  # mean difference of brightness, of 255, below which two pictures are the same
 
 
@@ -75,7 +76,7 @@ class StallClock:
         opened: Monotonic time at which the connection was open.
     """
 
-    __slots__ = ("_arrivals", "_bad", "_limits", "began", "last", "opened")
+    __slots__ = ("_arrivals", "_bad", "_limits", "_spoilt", "began", "last", "opened")
 
     def __init__(self, limits: Limits, opened: float) -> None:
         self._limits = limits
@@ -83,7 +84,8 @@ class StallClock:
         self.began: float | None = None  # first frame
         self.last: float | None = None  # newest frame
         self._arrivals: deque[float] = deque(maxlen=_GAPS)
-        self._bad = 0
+        self._bad = 0  # since the last frame
+        self._spoilt = 0  # over frames too: noise is decoded into a picture now and then
 
     def frame(self, at: float) -> None:
         """A frame arrived."""
@@ -91,11 +93,13 @@ class StallClock:
             self.began = at
         self.last = at
         self._bad = 0
+        self._spoilt = max(0, self._spoilt - _MAKES_UP)
         self._arrivals.append(at)
 
     def damaged(self, pieces: int) -> None:
         """Pieces came that cannot be decoded."""
         self._bad += pieces
+        self._spoilt += pieces if self.last is not None else 0  # before the first key frame nothing can be decoded
 
     @property
     def interval(self) -> float:
@@ -114,8 +118,8 @@ class StallClock:
 
     @property
     def spoiled(self) -> bool:
-        """Whether what comes is no video. Before the first key frame nothing can be decoded, which is no damage."""
-        return self.last is not None and self._bad >= self._limits.damaged
+        """Whether what comes is no video."""
+        return self._spoilt >= self._limits.damaged
 
     def verdict(self, now: float) -> State | None:
         """Why the connection is to be given up; None if it is not."""

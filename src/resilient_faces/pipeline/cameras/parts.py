@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from resilient_faces.adapters._faces import load
 from resilient_faces.adapters.rtsp import Camera, Health, Limits, Openings, Reconnect
+from resilient_faces.pipeline.cameras.plans import CameraPlan
 
 if TYPE_CHECKING:
     from resilient_faces.adapters.gallery import Gallery
     from resilient_faces.adapters.insightface import Sightings
     from resilient_faces.adapters.webhook import Delivery
-    from resilient_faces.pipeline.cameras.plans import CameraPlan
 
 __all__ = ["Recogniser", "Register", "Sender", "Source", "TakenFrame", "Watch", "rtsp_cameras"]
 
@@ -60,7 +61,7 @@ class Source(Protocol):
         """How it is."""
 
 
-Watch: TypeAlias = "Callable[[CameraPlan, int], Source]"
+Watch: TypeAlias = Callable[[CameraPlan, int], Source]
 """Makes the source of a camera, from its plan and the slot; nothing is opened yet."""
 
 
@@ -116,6 +117,7 @@ def rtsp_cameras(
     """
 
     def watch(plan: CameraPlan, slot: int) -> Source:
+        load("av", "rtsp")  # whoever starts the session is told what to install, and not its log
         return Camera(
             plan.address,
             name=plan.id,

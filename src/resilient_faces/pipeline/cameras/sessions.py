@@ -129,7 +129,8 @@ class Sessions:
         Raises:
             SessionExistsError: The slot has one. `SESSION_EXISTS | slot=` is logged.
             SessionsClosedError: Outside of the block, or after a shutdown.
-            OptionError: A camera's address is none.
+            OptionError: `plan` is no plan.
+            MissingExtraError: The extra `rtsp` is not installed.
         """
         checks = Checks("Sessions.start")
         checks.that(isinstance(plan, SessionPlan), "plan", "a SessionPlan", type(plan).__name__)
@@ -141,16 +142,17 @@ class Sessions:
         cameras = tuple(Watched(one, self._watch(one, plan.slot), self._rules) for one in plan.cameras)
         session = Session(plan, cameras, self._gallery if plan.gallery is None else plan.gallery, self._parts)
         self._sessions[plan.slot] = session  # from here on it can be stopped
-        entered = False
         try:
             entered = await self._parts.register.add(plan.slot, session.id)
-            if entered:
-                self._context.run(self._group.start_soon, self._run, session)
-        finally:
-            if not entered:
-                self._drop(session)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._forget(session)  # whether it was entered is not known
+            self._drop(session)
+            raise
         if not entered:
+            self._drop(session)
             raise self._exists(plan.slot)
+        self._context.run(self._group.start_soon, self._run, session)
         return session.view()
 
     async def stop(self, slot: int) -> SessionView | None:
