@@ -161,6 +161,28 @@ def test_a_request_that_cannot_be(service: Service, change: dict[str, Any], ever
     assert "passwd" not in answer.text + everything.text
 
 
+@pytest.mark.parametrize(
+    ("cameras", "place", "said"),
+    [
+        ([{"id": "1", "rtspUrl": RTSP}, {"id": 1, "rtspUrl": RTSP}], [], "must have different ids"),
+        ([{"id": number, "rtspUrl": RTSP} for number in range(33)], [], "must be 32 cameras at most"),
+        (
+            [{"id": "1", "rtspUrl": RTSP}, {"id": "2", "rtspUrl": "rtsp://us:er@:x"}],
+            [1, "rtspUrl"],
+            "must be a URL with a host; percent-encode what user and password have of :/?#[]@ and blanks",
+        ),
+    ],
+    ids=["twice", "too many", "no host"],
+)
+def test_what_is_wrong_with_cameras_is_told_by_its_place(
+    service: Service, cameras: list[Any], place: list[Any], said: str
+) -> None:
+    """Rule and place, also where one request contradicts itself."""
+    assert service.begin(1, cameras=cameras).json()["detail"] == [
+        {"type": "value_error", "loc": ["body", "cameras", *place], "msg": said}
+    ]
+
+
 def test_sessions_at_a_time_are_bounded(start: Callable[..., Service]) -> None:
     """One too many is told to come again; a slot that has one is a conflict as ever."""
     service = start(sessions=2)
