@@ -1781,7 +1781,7 @@ _FACE_SERVICE: Final = (
         "face_service/routes.py",
         "    if len(set(ids)) < len(ids):\n",
         "    if False:\n",
-        (SERVICE_SESSIONS + "test_a_request_that_cannot_be",),
+        (SERVICE_SESSIONS + "test_what_is_wrong_with_cameras_is_told_by_its_place",),
         '1 and "1" are one camera.',
     ),
     Mutation(
