@@ -2,7 +2,7 @@
 """Run the project from a fresh clone: needs Python 3.10 or newer with venv, and nothing else.
 
     python3 run.py demo     the whole photo-indexing job on this machine, with faults injected
-    python3 run.py cameras  the face service with its own cameras, to be killed and frozen while you watch (600 MB)
+    python3 run.py cameras  the face service with cameras of its own, to be killed and frozen meanwhile (600 MB)
     python3 run.py test     the tests
     python3 run.py test-all the same with the extra `insightface`, for tests that are skipped without it (600 MB more)
     python3 run.py check    linter, formatter and both type checkers

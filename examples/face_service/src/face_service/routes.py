@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["health", "service"]
 
 _KEY: Final = APIKeyHeader(name=KEY_HEADER, auto_error=False, description="Checked before anything else is read")
-_EVERYWHERE: Final = (400, 401, 408, 413, 422, 500)
+_EVERYWHERE: Final = (400, 401, 408, 413, 422, 500, 503)
 
 
 async def _parts(request: Request) -> Parts:
@@ -92,7 +92,7 @@ health: Final = APIRouter(prefix="/health", tags=["health"])
     "/embeddings/generate",
     tags=["embeddings"],
     dependencies=[Depends(_form)],
-    responses=errors(415, 503),
+    responses=errors(415),
 )
 async def generate_embedding(
     parts: Asked, photo: Photo, submissionId: Annotated[int, Form(ge=0, le=MOST)]
@@ -118,7 +118,7 @@ async def generate_embedding(
     "/people/{personId}/photos",
     tags=["people"],
     dependencies=[Depends(_form)],
-    responses=errors(415, 503),
+    responses=errors(415),
 )
 async def enrol(parts: Asked, personId: PersonId, photo: Photo) -> EnrolledAnswer:
     """Enrol a person from a photo. A person may have several, and is as near as the nearest of them."""
@@ -128,14 +128,14 @@ async def enrol(parts: Asked, personId: PersonId, photo: Photo) -> EnrolledAnswe
     return EnrolledAnswer(data=Enrolled(personId=personId, quality=round(found.score, 4)))
 
 
-@service.get("/people", tags=["people"], responses=errors(503))
+@service.get("/people", tags=["people"])
 async def count_people(parts: Asked) -> CountsAnswer:
     """How many people are enrolled."""
     gallery = parts.people.ready()
     return CountsAnswer(data=Counts(people=len(gallery), embeddings=gallery.embeddings, space=gallery.space))
 
 
-@service.get("/people/{personId}", tags=["people"], responses=errors(404, 503))
+@service.get("/people/{personId}", tags=["people"], responses=errors(404))
 async def find_person(parts: Asked, personId: PersonId) -> PersonAnswer:
     """Whether a person is enrolled."""
     if personId not in parts.people.ready():
@@ -143,7 +143,7 @@ async def find_person(parts: Asked, personId: PersonId) -> PersonAnswer:
     return PersonAnswer(data=Person(personId=personId))
 
 
-@service.delete("/people/{personId}", tags=["people"], responses=errors(404, 503))
+@service.delete("/people/{personId}", tags=["people"], responses=errors(404))
 async def forget_person(parts: Asked, personId: PersonId) -> ForgottenAnswer:
     """Remove a person with all embeddings, from memory and disk."""
     removed = await parts.people.forget(personId)
@@ -159,7 +159,7 @@ def _nobody() -> ApiError:
 # -- sessions ------------------------------------------------------------------------------------------------------
 
 
-@service.post("/sessions", tags=["sessions"], responses=errors(409, 503))
+@service.post("/sessions", tags=["sessions"], responses=errors(409))
 async def start_session(parts: Asked, asked: StartRequest) -> SessionAnswer:
     """Begin to watch the cameras of a slot. Answers while they are being opened."""
     plan = _plan(parts, asked)
