@@ -280,3 +280,19 @@ def test_without_insightface_it_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 3
     assert "resilient-faces[insightface]" in done.stderr
+
+
+@needs_insightface
+def test_a_system_without_its_libraries_is_told_the_cure(tmp_path: Path) -> None:
+    """On a slim system OpenCV cannot be loaded: exit code 3, what to install, and no process left."""
+    (tmp_path / "cv2.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")')
+    done = subprocess.run(
+        [*COMMAND, "demo", "--seconds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 3, done.stderr
+    assert "apt-get install libgl1" in done.stderr

@@ -207,6 +207,7 @@ def _serve(given: Mapping[str, Any], *, until_eof: bool, as_json: bool) -> int:
 
 def _demonstrate(cameras: int, seconds: float | None, script: str | None, *, as_json: bool) -> int:
     import click
+    import httpx
 
     from face_service.demo.control import ControlError
     from face_service.demo.run import Run
@@ -231,8 +232,8 @@ def _demonstrate(cameras: int, seconds: float | None, script: str | None, *, as_
     except ControlError as error:
         say(str(error))
         return USAGE
-    except ChildError as error:
-        say(str(error))
+    except (ChildError, httpx.HTTPError) as error:
+        say(f"The demonstration could not be started. {error}")
         return MISSING
     click.echo(json.dumps(report.to_json(), indent=1) if as_json else shown(report))
     return OK if report.holds else BROKEN

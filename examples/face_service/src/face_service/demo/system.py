@@ -7,6 +7,7 @@ the real one in a process of its own, with the generated card pack as its model.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import sys
@@ -22,7 +23,7 @@ from face_service.demo.inbox import Inbox
 from face_service.demo.script import Step
 from resilient_faces.adapters.webhook import SigningKey
 from resilient_faces.testing.card_pack import photo, write_pack
-from resilient_faces.testing.children import Child
+from resilient_faces.testing.children import Child, ChildError
 from resilient_faces.testing.rtsp_server import Fault, RtspProcess
 
 __all__ = ["SLOT", "ServedCard", "System"]
@@ -181,6 +182,7 @@ class System:
                 trust_env=False,
             )
         )
+        self._need_model()
         for number in range(1, self._count + 1):
             self._tell(f"starting camera {number} of {self._count}")
             camera = ServedCard(number, self._folder)
@@ -191,6 +193,18 @@ class System:
         self._tell("beginning the session")
         about = [{"id": str(one.number), "name": f"Camera {one.number}", "rtspUrl": one.url} for one in self.cameras]
         self.ask("POST", "/sessions", json={"slotId": SLOT, "callbackUrl": self.inbox.url, "cameras": about})
+
+    def _need_model(self) -> None:
+        """The pack was just written, so what is missing now is missing for good.
+
+        Raises:
+            ChildError: The service could not load it; the end of its log says why, and what to do.
+        """
+        reason = self.health()["services"]["insightface"]["reason"]
+        if reason:
+            said = [json.loads(line)["message"] for line in self.log.read_text(encoding="utf-8").splitlines()]
+            why = [line for line in said if line.startswith("Failed to load")]
+            raise ChildError(f"The service has no model ({reason}). {' '.join(why[-1:])}")
 
     @property
     def planted(self) -> tuple[str, ...]:
