@@ -25,6 +25,7 @@ from face_service.demo.inbox import Inbox, Letter
 from face_service.demo.judge import Done, judge
 from face_service.demo.script import WHOLE, Step, parsed
 from face_service.demo.watch import Row, Watch
+from face_service.testing import until
 from resilient_faces.adapters.webhook import Destinations, SigningKey, Webhook
 from resilient_faces.errors import OptionError
 
@@ -271,7 +272,8 @@ def test_an_interrupted_run_leaves_nothing(demo: subprocess.Popen[str], number: 
     assert demo.returncode == 130
     assert out == ""
     assert "Everything that was started is stopped." in said
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    # One that was being started when the signal came ends by itself, when its standard input does.
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
 def test_without_insightface_it_names_the_extra() -> None:
