@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
 import pytest
 
@@ -145,7 +146,9 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("reason", DAMAGE)
-def test_a_file_that_cannot_be_used_is_left_alone(tmp_path: Path, resilience: None, reason: str) -> None:
+def test_a_file_that_cannot_be_used_is_left_alone(
+    tmp_path: Path, resilience: None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The service starts, says why, enrols nobody, and overwrites nothing; mended, it is used without a restart."""
     file = tmp_path / "data" / "people.gallery"
     file.parent.mkdir()
@@ -160,6 +163,9 @@ def test_a_file_that_cannot_be_used_is_left_alone(tmp_path: Path, resilience: No
         assert health["status"] == "degraded"
         assert health["services"]["gallery"]["reason"] == reason
         assert file.read_bytes() == before
+        with monkeypatch.context() as patched:  # as long as it is as it was, it is not read again
+            patched.setattr(service.parts.people, "_load", None)
+            service.portal.call(anyio.to_thread.run_sync, service.parts.look)
         mended = Gallery("stub", length=8)
         mended.add("ann", np.ones(8))
         mended.save(file)

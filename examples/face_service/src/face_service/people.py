@@ -52,6 +52,7 @@ class People:
         self._make = functools.partial(Gallery, threshold=threshold, margin=margin)
         self._gallery: Gallery | None = None
         self._reason = WAITS
+        self._unusable_file = (-1, -1)
         self._opening = threading.Lock()
         self._writing = anyio.Lock()
         self._changes = self._written = 0
@@ -75,6 +76,9 @@ class People:
             if engine is None:
                 services.degrade(SERVICE, WAITS)
                 return False
+            found = self._looks()
+            if found == self._unusable_file:  # a large one takes seconds to read, and is as it was
+                return False
             try:
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if self._file.exists():
@@ -84,10 +88,10 @@ class People:
                     nobody = engine.embed(Picture(np.zeros((16, 16, 3), np.uint8), "PNG"), ())
                     self._gallery = self._make(engine.space, length=nobody.shape[1])
             except GalleryError as error:
-                self._unusable(error.fault.code, str(error))
+                self._unusable(error.fault.code, str(error), found)
                 return False
             except OSError as error:
-                self._unusable("gallery.unreadable", f"{type(error).__name__}: {error.strerror}")
+                self._unusable("gallery.unreadable", f"{type(error).__name__}: {error.strerror}", None)
                 return False
         services.recover(SERVICE)
         _log.info("Gallery opened: people=%d embeddings=%d", len(self._gallery), self._gallery.embeddings)
@@ -149,7 +153,16 @@ class People:
             self._written = covered
             services.recover(SERVICE)
 
-    def _unusable(self, reason: str, text: str) -> None:
+    def _looks(self) -> tuple[int, int] | None:
+        """What tells whether the file has changed; None if there is none."""
+        try:
+            found = self._file.stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
+
+    def _unusable(self, reason: str, text: str, file: tuple[int, int] | None) -> None:
+        self._unusable_file = file or (-1, -1)
         if reason != self._reason:
             _log.error("The gallery cannot be used: %s", text)
         self._reason = reason
