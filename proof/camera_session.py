@@ -96,13 +96,13 @@ async def run(folder: Path, steps: Steps, receiver: Any, key: Any) -> None:
     from resilient_faces.pipeline.cameras import (
         CameraPlan,
         Ending,
+        MemoryRegister,
         Rules,
         SessionExistsError,
         SessionPlan,
         Sessions,
         rtsp_cameras,
     )
-    from resilient_faces.pipeline.cameras.register import MemoryRegister
     from resilient_faces.retry import fixed
     from resilient_faces.testing.card_pack import Placed, scene, write_pack
     from resilient_faces.testing.rtsp_server import Fault, RtspProcess

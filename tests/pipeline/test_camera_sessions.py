@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resilient_faces import MissingExtraError, OptionError, deadline, request
 from resilient_faces._core.context import DEADLINE, REQUEST
@@ -26,6 +28,7 @@ from resilient_faces.pipeline.cameras import (
     CameraPlan,
     Cleanup,
     Ending,
+    MemoryRegister,
     Rules,
     SessionExistsError,
     SessionPlan,
@@ -34,8 +37,8 @@ from resilient_faces.pipeline.cameras import (
     SessionView,
     rtsp_cameras,
 )
-from resilient_faces.pipeline.cameras.register import MemoryRegister
-from resilient_faces.testing import SteppedRuntime, settle
+from resilient_faces.pipeline.cameras.agreeing import Agreeing
+from resilient_faces.testing import SteppedRuntime, fresh, settle
 
 SECRET = "pl4nted-s3cret"
 URL = f"https://school.example/hook?token={SECRET}"
@@ -1231,3 +1234,57 @@ def test_a_view_as_json(play: Play) -> None:
         }
 
     play(scenario)
+
+
+# -- a law ---------------------------------------------------------------------------------------------------------
+
+CAMERAS = ("a", "b")
+ACTIONS = st.one_of(
+    st.tuples(st.just("see"), st.sampled_from(CAMERAS), st.sampled_from(["anna", "ben", ""])),
+    st.tuples(st.just("die"), st.sampled_from(CAMERAS), st.just("")),
+    st.tuples(st.just("receiver"), st.sampled_from(["away", "back"]), st.just("")),
+    st.tuples(st.just("wait"), st.sampled_from(["1", "40"]), st.just("")),
+)
+
+
+@given(script=st.lists(ACTIONS, max_size=40))
+def test_whatever_happens_the_receiver_knows_in_the_end(script: list[tuple[str, str, str]]) -> None:
+    """Once it is back: whoever enough frames agreed on, once; of each camera whether it is dead; and that the session
+    is over, if it is, after which nothing comes."""
+
+    async def scenario(world: World) -> None:
+        cameras = dict(zip(CAMERAS, await world.start(7, *CAMERAS), strict=True))
+        agreeing = {name: Agreeing(Agreement(2, 3)) for name in CAMERAS}
+        agreed: set[str] = set()
+        over = False
+        for what, which, person in [*script, ("receiver", "back", ""), ("wait", "40", ""), ("wait", "40", "")]:
+            if what == "see" and not over:
+                camera = cameras[which]
+                camera.show(*filter(None, [person]))
+                agreed |= set(agreeing[which].note(camera.connection, {person: 0.5} if person else {}))
+                await world.clock.elapse(1.0)
+            elif what == "die":
+                cameras[which].die()
+                over = over or all(camera.dead for camera in cameras.values())
+                await world.clock.elapse(1.0)
+            elif what == "receiver" and which == "away":
+                world.receiver.away.add(URL)
+            elif what == "receiver":
+                world.receiver.away.clear()
+            elif what == "wait":
+                await world.clock.elapse(float(which))
+        told = world.receiver.told
+        assert (world.sessions.get(7) is None) is over
+        if over:
+            assert "STOPPED" not in told[:-1]
+            return  # what waited when it ended had one more try, and the receiver may have been away
+        people = [one for one in told if one in {"anna", "ben"}]
+        assert sorted(people) == sorted(agreed)
+        for name, camera in cameras.items():
+            last = [one for one in told if one.endswith(f" {name}")][-1:]
+            assert last == ([f"CAMERA_DISCONNECTED {name}"] if camera.dead else last)
+            assert camera.dead or last in ([], [f"CAMERA_RECONNECTED {name}"])
+
+    with fresh():
+        rules = Rules(agreement=Agreement(2, 3), failures=1000, silence=100_000.0)
+        Play("asyncio")(scenario, rules=rules)

@@ -25,6 +25,7 @@ from resilient_faces.pipeline.cameras.parts import (
     rtsp_cameras,
 )
 from resilient_faces.pipeline.cameras.plans import Agreement, CameraPlan, Rules, SessionPlan
+from resilient_faces.pipeline.cameras.register import MemoryRegister
 from resilient_faces.pipeline.cameras.sessions import Sessions
 from resilient_faces.pipeline.cameras.views import (
     CameraView,
@@ -41,6 +42,7 @@ __all__ = [
     "CameraView",
     "Cleanup",
     "Ending",
+    "MemoryRegister",
     "Recogniser",
     "Register",
     "Rules",
