@@ -23,7 +23,7 @@ from face_service.demo import control
 from face_service.demo.control import Control, ControlError, ask
 from face_service.demo.inbox import Inbox, Letter
 from face_service.demo.judge import Done, judge
-from face_service.demo.script import WHOLE, Step, parsed
+from face_service.demo.script import FAULTS, WHOLE, Step, parsed
 from face_service.demo.watch import Row, Watch
 from face_service.testing import until
 from resilient_faces.adapters.webhook import Destinations, SigningKey, Webhook
@@ -69,6 +69,13 @@ def test_a_step_that_cannot_be_read(text: str) -> None:
     with pytest.raises(OptionError, match=r"a step is SECONDS VERB CAMERA") as caught:
         parsed(f"1 kill 1, {text}", 3)
     assert repr(text) in str(caught.value)
+
+
+def test_help_names_every_fault() -> None:
+    """What a camera of the demonstration can do wrong."""
+    done = subprocess.run([*COMMAND, "camera", "--help"], capture_output=True, text=True, check=False, timeout=60)
+    listed = done.stdout.partition("Faults:")[2].partition(".")[0].replace(",", " ").split()
+    assert listed == list(FAULTS)
 
 
 # -- the receiver --------------------------------------------------------------------------------------------------

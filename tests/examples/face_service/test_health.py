@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from face_service.testing import Service, StubEngine, picture, until
 from resilient_faces import circuits, services
 from resilient_faces.adapters.insightface import PackError
@@ -109,6 +111,32 @@ def test_a_model_that_appears_is_taken_into_use(tmp_path: Path, resilience: None
         assert service.embed(picture()).status_code == 200
         assert service.enrol("ann").status_code == 200
         assert health(service)["services"]["insightface"]["recoveries"] == 1
+
+
+def test_an_error_of_looking_ends_nothing(
+    tmp_path: Path, resilience: None, monkeypatch: pytest.MonkeyPatch, everything: pytest.LogCaptureFixture
+) -> None:
+    """An engine that cannot embed yet, say: the service starts, looks again, and its text is in no log."""
+    monkeypatch.setattr("face_service.watching.TICK", 0.02)
+    text, broken = "pl4nted", True
+
+    class Slow(StubEngine):
+        def embed(self, picture: Any, faces: Any) -> Any:
+            if broken:
+                raise RuntimeError(text)
+            return super().embed(picture, faces)
+
+    with Service(tmp_path, Slow()) as service:
+        assert service.ask("GET", "/people").json()["reason"] == "gallery.failed"
+        assert health(service)["services"]["gallery"]["reason"] == "gallery.failed"
+        with monkeypatch.context() as patched:
+            patched.setattr(service.parts.frames, "look", None)  # calling it raises
+            until(lambda: "Failed to look for model and gallery: TypeError" in everything.text)
+        broken = False
+        until(lambda: service.ask("GET", "/people").status_code == 200)
+        assert health(service)["status"] == "healthy"
+    assert "The gallery cannot be used: RuntimeError" in everything.text
+    assert "pl4nted" not in everything.text
 
 
 def test_sessions_run_without_a_model(tmp_path: Path, resilience: None) -> None:

@@ -158,6 +158,9 @@ def _camera() -> click.Command:
             face-service camera thaw 1
             face-service camera fault 3 reports_only
             face-service camera status
+
+        Faults: none, frozen, drip, reports_only, still, corrupt, lossy, backwards, silent, no_picture, unauthorised,
+        missing, broken, brief.
         """
         from face_service.demo.control import ControlError, ask
 

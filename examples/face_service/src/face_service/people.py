@@ -93,6 +93,9 @@ class People:
             except OSError as error:
                 self._unusable("gallery.unreadable", f"{type(error).__name__}: {error.strerror}", None)
                 return False
+            except Exception as error:  # of an engine, whose text may hold anything
+                self._unusable("gallery.failed", type(error).__name__, None)
+                return False
         services.recover(SERVICE)
         _log.info("Gallery opened: people=%d embeddings=%d", len(self._gallery), self._gallery.embeddings)
         return True

@@ -154,8 +154,14 @@ class Parts:
         return ApiError(500, Code.stop_session_failed, "Failed to stop the session")
 
     def look(self) -> None:
-        """Take the model into use if it has appeared, and open the gallery; blocks."""
-        self.people.open(self.frames.look())
+        """Take the model into use if it has appeared, and open the gallery; blocks, and never raises.
+
+        Whoever looks is the only one who does: an error ends one look, and not the service.
+        """
+        try:
+            self.people.open(self.frames.look())
+        except Exception as error:
+            log_failure(_log, "Failed to look for model and gallery", error)
 
     def mark(self) -> None:
         """Tell the register of services how cameras and receivers stand."""
