@@ -57,6 +57,7 @@ RATE = "tests/limits/test_rate.py::"
 TIMEOUT = "tests/limits/test_timeout.py::"
 LIGHT = "tests/architecture/test_light_import.py::"
 LAW = "tests/laws/test_direct_equals_flow.py::"
+DECODE = "tests/adapters/test_recogniser.py::"
 DOOR = "tests/examples/face_service/test_door.py::"
 PHOTOS = "tests/examples/face_service/test_photos.py::"
 PEOPLE = "tests/examples/face_service/test_people.py::"
@@ -1630,6 +1631,22 @@ _CAMERAS: Final = (
 )
 
 _FACE_SERVICE: Final = (
+    Mutation(
+        "jpeg-of-endless-scans",
+        "adapters/_faces.py",
+        'if kind != "PNG" and _scans(data) > MAX_SCANS:',
+        "if False:",
+        (DECODE + "test_a_jpeg_of_endless_scans_is_refused",),
+        "A file of some kilobytes would keep the decoder busy for minutes.",
+    ),
+    Mutation(
+        "film-behind-the-photograph",
+        "adapters/_faces.py",
+        "        if code == 0xD9:  # the end\n            break\n",
+        "",
+        (DECODE + "test_what_lies_behind_a_jpeg_is_no_scan",),
+        "What lies behind a picture's end may look like anything.",
+    ),
     Mutation(
         "answer-before-the-key",
         "face_service/door.py",

@@ -129,11 +129,11 @@ def test_a_directory_that_others_may_enter_is_not_used() -> None:
 
 
 def test_without_a_demonstration_there_are_no_cameras() -> None:
-    """Exit code 1, and how to start one."""
+    """Exit code 3, and how to start one."""
     done = subprocess.run(
         [*COMMAND, "camera", "status"], capture_output=True, text=True, check=False, timeout=60, env=dict(os.environ)
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "face-service demo" in done.stderr
 
 

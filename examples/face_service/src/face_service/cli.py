@@ -162,15 +162,18 @@ def _camera() -> click.Command:
         Faults: none, frozen, drip, reports_only, still, corrupt, lossy, backwards, silent, no_picture, unauthorised,
         missing, broken, brief.
         """
-        from face_service.demo.control import ControlError, ask
+        from face_service.demo.control import ControlError, NoDemonstrationError, ask
 
         if camera is None and verb != "status":
             raise click.UsageError(f"{verb} needs the number of a camera.")
         try:
             click.echo(ask({"verb": verb, "camera": camera, "fault": fault or ""})["said"])
+        except NoDemonstrationError as error:
+            say(str(error))
+            return MISSING
         except ControlError as error:
             say(str(error))
-            return BROKEN
+            return USAGE
         return OK
 
     return camera

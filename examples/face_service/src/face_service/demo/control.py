@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from resilient_faces.errors import ResilienceError
 
-__all__ = ["Control", "ControlError", "ask", "socket_path"]
+__all__ = ["Control", "ControlError", "NoDemonstrationError", "ask", "socket_path"]
 
 MOST_BYTES: Final = 65_536
 WITHIN: Final = 30.0  # seconds for an answer: a camera that is started has a film to encode first
@@ -28,10 +28,14 @@ Answer = dict[str, Any]
 
 
 class ControlError(ResilienceError):
-    """The demonstration cannot be reached, or said no."""
+    """The demonstration said no, or must not be asked."""
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class NoDemonstrationError(ControlError):
+    """None is running."""
 
 
 def socket_path() -> Path:
@@ -53,7 +57,8 @@ def ask(question: Answer) -> Answer:
     """Ask the running demonstration.
 
     Raises:
-        ControlError: There is none, or it said no.
+        NoDemonstrationError: There is none.
+        ControlError: It said no.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
@@ -63,7 +68,7 @@ def ask(question: Answer) -> Answer:
             with line.makefile("rb") as answers:
                 answer: Answer = json.loads(answers.readline(MOST_BYTES))
     except (OSError, ValueError):
-        raise ControlError("No demonstration is running. Start one with: face-service demo") from None
+        raise NoDemonstrationError("No demonstration is running. Start one with: face-service demo") from None
     if not answer.get("ok"):
         raise ControlError(str(answer.get("said", "It did not work.")))
     return answer
