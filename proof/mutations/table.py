@@ -1552,6 +1552,7 @@ _CAMERAS: Final = (
         "with anyio.CancelScope():",
         (SESSIONS + "test_cancellation_releases_everything",),
         "A slot would stay taken after a cancellation.",
+        within="_run",
     ),
     Mutation(
         "session-exists-unsaid",
