@@ -15,7 +15,7 @@ from resilient_faces.adapters.webhook import SigningKey
 from resilient_faces.testing.children import Child
 
 STUBBED: Final = "face_service.testing"
-CURE: Final = "~/.pyenv/versions/3.13.0/bin/python run.py test-all --prepare makes an environment that has it."
+CURE: Final = "python3 run.py test-all --prepare makes an environment that has it."
 
 
 class ServiceProcess:
