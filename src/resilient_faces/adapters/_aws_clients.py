@@ -11,8 +11,8 @@ import os
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import Token
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -495,8 +495,8 @@ def _attempt(method: Callable[..., Any]) -> Callable[..., Any]:
     """One attempt of an operation: what its body read before is read again."""
 
     @functools.wraps(method)
-    def attempt(bodies: Sequence[Body], /, *args: object, **parameters: object) -> Any:
-        for body in bodies:
+    def attempt(*args: object, **parameters: object) -> Any:
+        for body in BODIES.get():
             body.rewind()
         return method(*args, **parameters)
 
@@ -513,7 +513,12 @@ def _for_all_attempts(function: Callable[..., Any], careful: Callable[..., Any],
             # botocore makes one for each call, which for a retry around it is each attempt.
             parameters.setdefault(token, str(uuid.uuid4()))
         chosen = function if row.may_repeat(parameters) else careful
-        return chosen(bodies_of(parameters), *args, **parameters)
+        # By context: what policies are given are the call's own arguments, by which they choose a circuit or an answer.
+        noted = BODIES.set(bodies_of(parameters))
+        try:
+            return chosen(*args, **parameters)
+        finally:
+            BODIES.reset(noted)
 
     return call
 
@@ -554,6 +559,10 @@ class Body:
             except (AttributeError, OSError, ValueError):
                 raise UnrepeatableBodyError from None
         self._read = True
+
+
+BODIES: Final[ContextVar[tuple[Body, ...]]] = ContextVar("resilient_faces.bodies", default=())
+"""The files among the parameters of the call that is made now, which all its attempts share."""
 
 
 def bodies_of(parameters: Mapping[str, object]) -> tuple[Body, ...]:
