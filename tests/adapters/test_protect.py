@@ -328,6 +328,19 @@ def test_an_adapter_around_a_guarded_client_is_told_of(foreign: Any) -> None:
         Requests(client)
 
 
+def test_a_client_of_coroutines_is_refused(foreign: Any) -> None:
+    """A retry around a function that only makes a coroutine would see no failure at all."""
+    client = foreign(retries=ONCE)
+
+    async def list_faces(**_: Any) -> None: ...
+
+    for method in client.meta.method_to_api_mapping:
+        setattr(client, method, list_faces)
+    for use in (lambda: protect(client, retry()), lambda: Requests(client)):
+        with pytest.raises(DecorationError, match="AsyncRekognition"):
+            use()
+
+
 def test_nobody_is_guarded_twice(foreign: Any) -> None:
     """Two retries multiply."""
     client = protect(foreign(retries=ONCE), retry())

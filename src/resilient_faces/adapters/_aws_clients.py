@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import os
@@ -446,13 +447,14 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
         policy: A policy or guard; or a function that takes an operation's name, such as `GetItem`, and returns one.
 
     Raises:
-        DecorationError: The client is protected already.
+        DecorationError: The client is protected already, or its operations are coroutines.
 
     Warns:
         ResilienceWarning: The client retries inside, so that attempts multiply; the message starts with RF101.
     """
     if _MARK in vars(client):
         raise DecorationError("this client is protected already. Take the guards off with unprotect(client) first.")
+    refuse_coroutines(client)
     target: Any = client
     service = target.meta.service_model.service_name
     hooks = _Hooks(client)
@@ -473,6 +475,20 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
     setattr(client, _MARK, (tuple(guarded), before, hooks, most))
     hooks.attach()
     return client
+
+
+def refuse_coroutines(client: Any) -> None:
+    """Refuse a client of aiobotocore: its failures would come when nobody here listens any more.
+
+    Raises:
+        DecorationError: The client's operations are coroutines.
+    """
+    mapping: Mapping[str, str] = getattr(getattr(client, "meta", None), "method_to_api_mapping", None) or {}
+    if any(inspect.iscoroutinefunction(getattr(client, method, None)) for method in list(mapping)[:1]):
+        raise DecorationError(
+            "this client's operations are coroutines, as those of aiobotocore are, and cannot be guarded here. Use a "
+            "boto3 client with an adapter's async face, such as AsyncRekognition, or guard your own coroutine functions."
+        )
 
 
 def unprotect(client: C) -> C:

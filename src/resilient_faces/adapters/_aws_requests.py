@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import on_fork
 from resilient_faces.adapters._aws_accounts import accounts, is_label
-from resilient_faces.adapters._aws_clients import BODIES, bodies_of, fitted, warn_of_inner_retries
+from resilient_faces.adapters._aws_clients import BODIES, bodies_of, fitted, refuse_coroutines, warn_of_inner_retries
 from resilient_faces.adapters._aws_costs import CostMeter
 from resilient_faces.adapters._aws_errors import AWS
 from resilient_faces.adapters._aws_operations import operation_of
@@ -77,6 +77,7 @@ class Requests:
 
     Raises:
         OptionError: Options are wrong; the message lists all of them.
+        DecorationError: The client's operations are coroutines.
         DuplicateNameError: At the first request of an operation: its circuit or limiter exists with other options.
 
     Warns:
@@ -107,6 +108,7 @@ class Requests:
             rule = "a label of 1 to 64 letters, digits and _ . -, and no number or key of an account"
             checks.that(is_label(account), "account", rule, "another text", "It is shown in names.")
         checks.done()
+        refuse_coroutines(client)
         self.client: Final = client
         meta = getattr(client, "meta", None)
         self.service: Final[str] = "" if meta is None else meta.service_model.service_name
