@@ -486,8 +486,8 @@ def refuse_coroutines(client: Any) -> None:
     mapping: Mapping[str, str] = getattr(getattr(client, "meta", None), "method_to_api_mapping", None) or {}
     if any(inspect.iscoroutinefunction(getattr(client, method, None)) for method in list(mapping)[:1]):
         raise DecorationError(
-            "this client's operations are coroutines, as those of aiobotocore are, and cannot be guarded here. Use a "
-            "boto3 client with an adapter's async face, such as AsyncRekognition, or guard your own coroutine functions."
+            "this client's operations are coroutines, as those of aiobotocore are, and cannot be guarded here. "
+            "Use a boto3 client with an adapter's async face, such as AsyncRekognition, or guard functions of your own."
         )
 
 
