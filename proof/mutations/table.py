@@ -1535,6 +1535,14 @@ _ADAPTERS: Final = (
         "An adapter that is made for each call must not begin each time with a free slot.",
     ),
     Mutation(
+        "another-call-s-body",
+        "adapters/_aws_clients.py",
+        "noted = BODIES.set(bodies_of(parameters))",
+        "noted = BODIES.set(BODIES.get() or bodies_of(parameters))",
+        (PROTECT + "test_a_call_inside_of_another_leaves_its_body_alone",),
+        "A call inside of another must not rewind the other's file.",
+    ),
+    Mutation(
         "this-machine-through-a-proxy",
         "adapters/_aws_clients.py",
         "if _is_this_machine(client.meta.endpoint_url):",

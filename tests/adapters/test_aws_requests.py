@@ -363,6 +363,27 @@ def test_another_limiter_for_the_same_quota_is_refused(
     Requests(client, **other)("ListFaces", CollectionId="c")  # nobody uses the first one any more
 
 
+def test_policies_are_given_the_parameters(local: Any, script: Any, failed: Any, clock: ManualRuntime) -> None:
+    """So a circuit may be chosen by them, for example one for each collection."""
+    client = local()
+    script(client, failed("InternalServerError", 500))
+    from resilient_faces.breaker import consecutive
+
+    made: list[Breaker] = []
+
+    def breaker(name: str) -> Breaker:
+        made.append(Breaker(name, trips=consecutive(1), key=lambda **given: given["CollectionId"]))
+        return made[-1]
+
+    requests = Requests(client, retry=None, breaker=breaker)
+    with pytest.raises(Exception, match="InternalServerError"):
+        requests("ListFaces", CollectionId="one")
+    with pytest.raises(CircuitOpenError):
+        requests("ListFaces", CollectionId="one")
+    with pytest.raises(Exception, match="InternalServerError"):
+        requests("ListFaces", CollectionId="two")
+
+
 def test_a_limiter_with_a_name_of_its_own_is_used_as_it_is(local: Any, script: Any, clock: ManualRuntime) -> None:
     """So two jobs can have a part of the quota each."""
     client = local()

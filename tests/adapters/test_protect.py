@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from resilient_faces import circuit_breaker, circuits, guard, retry
+from resilient_faces import Breaker, circuit_breaker, circuits, fallback, guard, retry
 from resilient_faces._core.runtime import RUNTIME, ManualRuntime
 from resilient_faces.adapters.aws import AWS, DamagedAnswerError, Requests, UnrepeatableBodyError, protect, unprotect
+from resilient_faces.breaker import consecutive
 from resilient_faces.errors import CircuitOpenError, DeadlineExceededError, DecorationError, ResilienceWarning
 from resilient_faces.faults import Kind
 from resilient_faces.limits import Deadline
@@ -156,6 +157,39 @@ def test_one_token_for_all_attempts_of_a_transaction(foreign: Any, script: Any, 
     assert (len(seen.sent), len(tokens)) == (2, 1)
 
 
+def test_policies_are_given_the_calls_own_arguments(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
+    """A circuit for each table, and a fallback that knows which item was wanted."""
+    client = foreign("dynamodb", retries=ONCE)
+    script(client, failed("InternalServerError", 500))
+    tables = Breaker("tables", trips=consecutive(1), key=lambda **wanted: wanted["TableName"])
+    protect(client, guard(fallback(function=lambda **wanted: {"cached": wanted["Key"]}), retry(attempts=1), tables))
+    key = {"k": {"S": "1"}}
+    assert client.get_item(TableName="orders", Key=key) == {"cached": key}
+    assert tables.circuit_of("orders").state.value == "open"
+    assert tables.circuit_of("others").state.value == "closed"
+
+
+def test_a_call_inside_of_another_leaves_its_body_alone(foreign: Any, script: Any, clock: Any) -> None:
+    """A fallback that asks something else while it reads the file goes on where it was."""
+    client, elsewhere = foreign("s3", retries=ONCE), foreign("dynamodb", retries=ONCE)
+    script(client, SLOW_DOWN)
+    script(elsewhere, (200, {}))
+    protect(elsewhere, retry())
+    read: list[bytes] = []
+
+    def keep(**given: Any) -> str:
+        file = given["Body"]
+        file.seek(0)
+        read.append(file.read(2))
+        elsewhere.get_item(TableName="table", Key={"k": {"S": "1"}})
+        read.append(file.read())
+        return "kept"
+
+    protect(client, guard(fallback(function=keep), retry(attempts=2)))
+    assert client.put_object(Bucket="bucket", Key="key", Body=io.BytesIO(b"data")) == "kept"
+    assert read == [b"da", b"ta"]
+
+
 def test_a_policy_for_each_operation(foreign: Any, script: Any, failed: Any, clock: Any) -> None:
     """A function of the operation's name gives each its own circuit."""
     client = protect(foreign(retries=ONCE), lambda operation: circuit_breaker(f"faces/{operation}"))
@@ -292,6 +326,19 @@ def test_an_adapter_around_a_guarded_client_is_told_of(foreign: Any) -> None:
     client = protect(foreign(retries=ONCE), retry(attempts=4))
     with pytest.warns(ResilienceWarning, match="3 attempts of the policy x 4 inside are up to 12 requests"):
         Requests(client)
+
+
+def test_a_client_of_coroutines_is_refused(foreign: Any) -> None:
+    """A retry around a function that only makes a coroutine would see no failure at all."""
+    client = foreign(retries=ONCE)
+
+    async def list_faces(**_: Any) -> None: ...
+
+    for method in client.meta.method_to_api_mapping:
+        setattr(client, method, list_faces)
+    for use in (lambda: protect(client, retry()), lambda: Requests(client)):
+        with pytest.raises(DecorationError, match="AsyncRekognition"):
+            use()
 
 
 def test_nobody_is_guarded_twice(foreign: Any) -> None:

@@ -30,6 +30,7 @@ from resilient_faces import (
     retry,
 )
 from resilient_faces._core.effects import Ask, Flow, Unanswered
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.limits import Deadline, Granted, MemoryLimiterStore, Pace
 from resilient_faces.limits.sharing import Slots, share_of
 from resilient_faces.retry import none
@@ -495,6 +496,17 @@ def test_a_call_in_a_hurry_is_refused_and_blames_nobody(clock: ManualRuntime, ev
     assert caught.value.retry_after == pytest.approx(0.1)
     assert events == []
     assert not sharing._away
+
+
+def test_a_process_that_shuts_down_does_not_wait_for_a_store(clock: ManualRuntime) -> None:
+    """Its sleeps end at once, so it would ask without pause."""
+    store = Switched()
+    store.away = True
+    limiter = process(store, processes=8)
+    RUNTIME.stop()
+    with pytest.raises(RateLimitedError):
+        limiter.reserve()
+    assert store.asked == 1
 
 
 def test_the_call_keeps_half_of_its_time(clock: ManualRuntime) -> None:

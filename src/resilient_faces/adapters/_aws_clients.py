@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import os
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import Token
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -446,13 +447,14 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
         policy: A policy or guard; or a function that takes an operation's name, such as `GetItem`, and returns one.
 
     Raises:
-        DecorationError: The client is protected already.
+        DecorationError: The client is protected already, or its operations are coroutines.
 
     Warns:
         ResilienceWarning: The client retries inside, so that attempts multiply; the message starts with RF101.
     """
     if _MARK in vars(client):
         raise DecorationError("this client is protected already. Take the guards off with unprotect(client) first.")
+    refuse_coroutines(client)
     target: Any = client
     service = target.meta.service_model.service_name
     hooks = _Hooks(client)
@@ -475,6 +477,20 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
     return client
 
 
+def refuse_coroutines(client: Any) -> None:
+    """Refuse a client of aiobotocore: its failures would come when nobody here listens any more.
+
+    Raises:
+        DecorationError: The client's operations are coroutines.
+    """
+    mapping: Mapping[str, str] = getattr(getattr(client, "meta", None), "method_to_api_mapping", None) or {}
+    if any(inspect.iscoroutinefunction(getattr(client, method, None)) for method in list(mapping)[:1]):
+        raise DecorationError(
+            "this client's operations are coroutines, as those of aiobotocore are, and cannot be guarded here. "
+            "Use a boto3 client with an adapter's async face, such as AsyncRekognition, or guard functions of your own."
+        )
+
+
 def unprotect(client: C) -> C:
     """Take away what `protect` put on. Returns the same client; one that is not protected is left as it is."""
     marks = vars(client)
@@ -495,8 +511,8 @@ def _attempt(method: Callable[..., Any]) -> Callable[..., Any]:
     """One attempt of an operation: what its body read before is read again."""
 
     @functools.wraps(method)
-    def attempt(bodies: Sequence[Body], /, *args: object, **parameters: object) -> Any:
-        for body in bodies:
+    def attempt(*args: object, **parameters: object) -> Any:
+        for body in BODIES.get():
             body.rewind()
         return method(*args, **parameters)
 
@@ -513,7 +529,12 @@ def _for_all_attempts(function: Callable[..., Any], careful: Callable[..., Any],
             # botocore makes one for each call, which for a retry around it is each attempt.
             parameters.setdefault(token, str(uuid.uuid4()))
         chosen = function if row.may_repeat(parameters) else careful
-        return chosen(bodies_of(parameters), *args, **parameters)
+        # By context: what policies are given are the call's own arguments, by which they choose a circuit or an answer.
+        noted = BODIES.set(bodies_of(parameters))
+        try:
+            return chosen(*args, **parameters)
+        finally:
+            BODIES.reset(noted)
 
     return call
 
@@ -554,6 +575,10 @@ class Body:
             except (AttributeError, OSError, ValueError):
                 raise UnrepeatableBodyError from None
         self._read = True
+
+
+BODIES: Final[ContextVar[tuple[Body, ...]]] = ContextVar("resilient_faces.bodies", default=())
+"""The files among the parameters of the call that is made now, which all its attempts share."""
 
 
 def bodies_of(parameters: Mapping[str, object]) -> tuple[Body, ...]:

@@ -8,6 +8,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import on_fork
 from resilient_faces.adapters._aws_accounts import accounts, is_label
-from resilient_faces.adapters._aws_clients import Body, bodies_of, fitted, warn_of_inner_retries
+from resilient_faces.adapters._aws_clients import BODIES, bodies_of, fitted, refuse_coroutines, warn_of_inner_retries
 from resilient_faces.adapters._aws_costs import CostMeter
 from resilient_faces.adapters._aws_errors import AWS
 from resilient_faces.adapters._aws_operations import operation_of
@@ -76,6 +77,7 @@ class Requests:
 
     Raises:
         OptionError: Options are wrong; the message lists all of them.
+        DecorationError: The client's operations are coroutines.
         DuplicateNameError: At the first request of an operation: its circuit or limiter exists with other options.
 
     Warns:
@@ -106,6 +108,7 @@ class Requests:
             rule = "a label of 1 to 64 letters, digits and _ . -, and no number or key of an account"
             checks.that(is_label(account), "account", rule, "another text", "It is shown in names.")
         checks.done()
+        refuse_coroutines(client)
         self.client: Final = client
         meta = getattr(client, "meta", None)
         self.service: Final[str] = "" if meta is None else meta.service_model.service_name
@@ -158,8 +161,14 @@ class Requests:
         if token is not None and token not in parameters:
             # Before the first attempt: all of them carry the same.
             parameters = {**parameters, token: str(uuid.uuid4())}
-        result: R = function(finish, parameters, bodies_of(parameters))
-        return result
+        # By context: what policies are given are the parameters, by which they choose a circuit or an answer.
+        noted = FINISH.set(finish), BODIES.set(bodies_of(parameters))
+        try:
+            result: R = function(**parameters)
+            return result
+        finally:
+            FINISH.reset(noted[0])
+            BODIES.reset(noted[1])
 
     def name_of(self, operation: str) -> str:
         """Name of this operation's circuit and limiter."""
@@ -184,8 +193,8 @@ class Requests:
         policies += charging[-1:]
         method: Callable[..., Any] = getattr(self.client, self._methods.get(operation) or _snake(operation))
 
-        def send(finish: Callable[[Any], Any], parameters: Mapping[str, Any], bodies: tuple[Body, ...]) -> Any:
-            for body in bodies:
+        def send(**parameters: Any) -> Any:
+            for body in BODIES.get():
                 body.rewind()
             try:
                 answer = method(**parameters)
@@ -194,7 +203,7 @@ class Requests:
                 if refused is None:
                     raise
                 raise refused from None
-            return finish(answer)
+            return FINISH.get()(answer)
 
         called = send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
         function: Callable[..., Any] = send
@@ -220,6 +229,10 @@ _WRONG: Final = re.compile(
 
 def _as_it_is(answer: Any) -> Any:
     return answer
+
+
+FINISH: Final[ContextVar[Callable[[Any], Any]]] = ContextVar("resilient_faces.finish", default=_as_it_is)
+"""What makes the result of the call that is made now of its answer."""
 
 
 Requests.__init__ = checked_call(Requests.__init__)  # type: ignore[method-assign]

@@ -177,7 +177,8 @@ class Sharing:
             until = self._others_until if self._away else self._failing_since + SURE
             # Else another call is asking just now, or this one had too little time for an answer.
             left = until - now if now < until < math.inf else PAUSE
-            if longest is not None and now + left - began > longest:
+            # A process that shuts down does not wait: its sleeps end at once.
+            if RUNTIME.stopped or (longest is not None and now + left - began > longest):
                 raise RateLimitedError(self._name, left)
             yield min(PAUSE, left)
 
