@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ROOT / ".venv"
 BIN, SUFFIX = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 
-TESTS = ("-m", "pytest", "--numprocesses=2", "--dist=loadfile")
+TESTS = ("-m", "pytest", "--numprocesses=3", "--dist=loadfile")  # three on two processors: many wait for servers
 
 # name: (extras of the package, dependency groups, commands that are run one after the other)
 COMMANDS = {
