@@ -26,6 +26,7 @@ from face_service.demo.judge import Done, judge
 from face_service.demo.script import FAULTS, WHOLE, Step, parsed
 from face_service.demo.watch import Row, Watch
 from face_service.testing import until
+from resilient_faces.adapters.insightface import MissingLibraryError
 from resilient_faces.adapters.webhook import Destinations, SigningKey, Webhook
 from resilient_faces.errors import OptionError
 
@@ -304,4 +305,4 @@ def test_a_system_without_its_libraries_is_told_the_cure(tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 3, done.stderr
-    assert "apt-get install libgl1" in done.stderr
+    assert MissingLibraryError.LIBRARIES in done.stderr
