@@ -129,12 +129,17 @@ def test_a_copy_that_fails_after_its_200_is_judged_by_its_code(
     assert S3(client, "b").copy("a", "k") == TAG
 
 
-@pytest.mark.parametrize("body", [b"", b"<CopyObjectResult></CopyObjectResult>"])
+UNTAGGED = b"<CopyObjectResult><LastModified>2026-01-01T00:00:00Z</LastModified></CopyObjectResult>"
+
+
+@pytest.mark.parametrize("body", [b"", UNTAGGED], ids=["empty", "untagged"])
+@pytest.mark.parametrize("made", ["local", "foreign"])
 def test_an_empty_copy_is_no_copy(
-    local: Callable[..., Any], script: Callable[..., Any], clock: Any, body: bytes
+    request: pytest.FixtureRequest, script: Callable[..., Any], clock: Any, made: str, body: bytes
 ) -> None:
-    """The SDK takes an empty 200 for a success, and one that says nothing of the copy."""
-    client = local("s3")
+    """The SDK takes an empty 200 for a success, and one that says nothing of the copy; with any client."""
+    make = request.getfixturevalue(made)
+    client = make("s3") if made == "local" else make("s3", {"total_max_attempts": 1})
     sent = script(client, (200, body))
     with pytest.raises(DamagedAnswerError, match="CopyObject"):
         S3(client, "b").copy("a", "k")
