@@ -2,6 +2,7 @@
 """Run the project from a fresh clone: needs Python 3.10 or newer with venv, and nothing else.
 
     python3 run.py demo     the whole photo-indexing job on this machine, with faults injected
+    python3 run.py cameras  the face service with cameras of its own, to be killed and frozen meanwhile (600 MB)
     python3 run.py test     the tests
     python3 run.py test-all the same with the extra `insightface`, for tests that are skipped without it (600 MB more)
     python3 run.py check    linter, formatter and both type checkers
@@ -34,15 +35,20 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ROOT / ".venv"
 BIN, SUFFIX = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 
-TESTS = ("-m", "pytest", "--numprocesses=2", "--dist=loadfile")
+TESTS = ("-m", "pytest", "--numprocesses=3", "--dist=loadfile")  # three on two processors: many wait for servers
 
 # name: (extras of the package, dependency groups, commands that are run one after the other)
 COMMANDS = {
     "demo": (("cli", "demo"), (), (("-m", "resilient_faces", "demo", "indexing"),)),
-    "test": (("cli", "demo", "redis", "rtsp", "webhook"), ("test", "types"), (TESTS,)),
-    "test-all": (("cli", "demo", "insightface", "redis", "rtsp", "webhook"), ("test", "types"), (TESTS,)),
+    "cameras": (("cli", "insightface", "rtsp", "web", "webhook"), (), (("-m", "face_service", "demo"),)),
+    "test": (("cli", "demo", "redis", "rtsp", "web", "webhook"), ("test", "types"), (TESTS,)),
+    "test-all": (
+        ("cli", "demo", "insightface", "redis", "rtsp", "web", "webhook"),
+        ("test", "fuzz", "types"),
+        (TESTS,),
+    ),
     "check": (
-        ("cli", "demo", "redis", "rtsp", "webhook"),
+        ("cli", "demo", "redis", "rtsp", "web", "webhook"),
         ("test", "types", "lint", "build"),
         (
             ("-m", "ruff", "check", "."),
@@ -55,7 +61,8 @@ COMMANDS = {
     "bench": ((), ("bench",), (("-m", "bench"),)),
     "docs": ((), ("docs",), (("-m", "mkdocs", "build", "--strict", "--quiet"),)),
 }
-TAKES_ARGUMENTS = ("bench", "demo", "test", "test-all")
+TAKES_ARGUMENTS = ("bench", "cameras", "demo", "test", "test-all")
+SERVICE = ROOT / "examples" / "face_service"  # installed wherever the extra `web` is
 
 
 def say(text: str) -> None:
@@ -124,7 +131,7 @@ def prepare(name: str, constraints: Path) -> Path:
     stamp = directory / "stamp"
 
     recipe = hashlib.sha256(repr((sys.version, sys.executable, str(ROOT), extras, groups)).encode())
-    for file in (constraints, ROOT / "pyproject.toml"):
+    for file in (constraints, ROOT / "pyproject.toml", SERVICE / "pyproject.toml"):
         recipe.update(file.read_bytes())
     fingerprint = recipe.hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == fingerprint:
@@ -152,6 +159,8 @@ def prepare(name: str, constraints: Path) -> Path:
     target = "." + (f"[{','.join(extras)}]" if extras else "")
     chosen = [argument for group in groups for argument in ("--group", group)]
     pip(python, log, ["--constraint", str(constraints), "--no-build-isolation", "--editable", target, *chosen])
+    if "web" in extras:  # without its own extras: those that are wanted here are installed by now
+        pip(python, log, ["--no-deps", "--no-build-isolation", "--editable", str(SERVICE)])
     stamp.write_text(fingerprint)
     say(f"      ready after {time.monotonic() - began:.0f} s; the next run starts at once")
     return python

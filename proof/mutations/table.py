@@ -14,7 +14,7 @@ class Mutation:
 
     Attributes:
         id: Its name.
-        file: Where, below `src/resilient_faces`.
+        file: Where, below `src/resilient_faces`; of the face service, below `examples/face_service/src`.
         old: The text to replace; it must be there exactly once. Lines around the broken one may be in it to find it.
         new: What it is replaced with.
         tests: Tests of which at least one must fail.
@@ -58,6 +58,13 @@ TIMEOUT = "tests/limits/test_timeout.py::"
 LIGHT = "tests/architecture/test_light_import.py::"
 LIGHT_VALUES = "tests/test_light.py::"
 LAW = "tests/laws/test_direct_equals_flow.py::"
+DECODE = "tests/adapters/test_recogniser.py::"
+DOOR = "tests/examples/face_service/test_door.py::"
+PHOTOS = "tests/examples/face_service/test_photos.py::"
+PEOPLE = "tests/examples/face_service/test_people.py::"
+HEALTH = "tests/examples/face_service/test_health.py::"
+SERVICE_SESSIONS = "tests/examples/face_service/test_sessions.py::"
+SERVICE_COMMAND = "tests/examples/face_service/test_command.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
 REDIS = "tests/adapters/test_redis_store.py::"
@@ -2786,6 +2793,187 @@ _SESSIONS: Final = (
     ),
 )
 
+_FACE_SERVICE: Final = (
+    Mutation(
+        "jpeg-of-endless-scans",
+        "adapters/_faces.py",
+        'if kind != "PNG" and _scans(data) > MAX_SCANS:',
+        "if False:",
+        (DECODE + "test_a_jpeg_of_endless_scans_is_refused",),
+        "A file of some kilobytes would keep the decoder busy for minutes.",
+    ),
+    Mutation(
+        "film-behind-the-photograph",
+        "adapters/_faces.py",
+        "        if code == 0xD9:  # the end\n            break\n",
+        "",
+        (DECODE + "test_what_lies_behind_a_jpeg_is_no_scan",),
+        "What lies behind a picture's end may look like anything.",
+    ),
+    Mutation(
+        "answer-before-the-key",
+        "face_service/door.py",
+        'if scope["path"] not in PUBLIC and',
+        'if scope["path"].startswith("/people") and',
+        (DOOR + "test_every_other_address_needs_it",),
+        "An address that is added later must not be open.",
+    ),
+    Mutation(
+        "key-compared-as-text",
+        "face_service/door.py",
+        "good |= hmac.compare_digest(digest, key)",
+        "good |= digest == key",
+        (DOOR + "test_keys_are_compared_in_constant_time",),
+        "How long a comparison takes must not tell how much of a key is right.",
+    ),
+    Mutation(
+        "body-that-is-not-counted",
+        "face_service/door.py",
+        "        if self._taken > self._limit:\n",
+        "        if False:\n",
+        (DOOR + "test_a_body_without_a_length_is_counted",),
+        "A body in chunks says nothing of its length.",
+        hangs=True,
+    ),
+    Mutation(
+        "length-that-is-believed-later",
+        "face_service/door.py",
+        "if len(self._length) > 15 or int(self._length) > limit:",
+        "if len(self._length) > 15:",
+        (DOOR + "test_a_length_that_is_too_long_is_refused_unread",),
+        "What says itself that it is too long need not be read.",
+    ),
+    Mutation(
+        "answer-that-is-cut-off",
+        "face_service/door.py",
+        "            await self._linger()\n",
+        "",
+        (DOOR + "test_a_length_that_is_too_long_is_refused_unread",),
+        "Closing with unread bytes resets the connection, and the answer is lost.",
+    ),
+    Mutation(
+        "lingering-without-an-end",
+        "face_service/door.py",
+        "while not self._whole and self._taken < most:",
+        "while not self._whole:",
+        (DOOR + "test_a_length_that_is_too_long_is_refused_unread",),
+        "Politeness towards 100 MB would be to read them.",
+        hangs=True,
+    ),
+    Mutation(
+        "place-that-is-not-given-back",
+        "face_service/door.py",
+        "                self._uploads -= 1\n",
+        "                pass\n",
+        (DOOR + "test_uploads_at_a_time_are_counted",),
+        "Sixteen failed uploads would be the last ones.",
+    ),
+    Mutation(
+        "path-in-the-log",
+        "face_service/errors.py",
+        '    found = getattr(scope.get("route"), "path", "")\n',
+        '    found = scope["path"]\n',
+        (DOOR + "test_a_line_for_each_request",),
+        "Paths hold people's ids.",
+    ),
+    Mutation(
+        "input-in-the-detail",
+        "face_service/errors.py",
+        '"msg": str(error["msg"])}',
+        '"msg": str(error["msg"]), "input": str(error["input"])}',
+        (DOOR + "test_an_invalid_request",),
+        "What does not fit may be a secret in the wrong place.",
+    ),
+    Mutation(
+        "unknown-name-in-the-log",
+        "face_service/errors.py",
+        '        parts[-1] = "?"\n',
+        "        pass\n",
+        (DOOR + "test_keys_reach_no_log", DOOR + "test_an_invalid_request"),
+        "The name of a member that nobody expected is the sender's own word.",
+    ),
+    Mutation(
+        "photo-at-its-full-size",
+        "face_service/photos.py",
+        "longest_side=LONGEST_SIDE)",
+        "longest_side=None)",
+        (PHOTOS + "test_a_large_photo_is_shrunk_while_it_is_unpacked",),
+        "The memory for a picture is bounded by what is looked for in it.",
+    ),
+    Mutation(
+        "error-text-in-the-answer",
+        "face_service/photos.py",
+        'return ApiError(500, Code.image_processing_failed, "Failed to process photo")',
+        "return ApiError(500, Code.image_processing_failed, str(error))",
+        (PHOTOS + "test_any_other_error_is_a_500_without_its_text",),
+        "An exception's text may hold paths and secrets.",
+    ),
+    Mutation(
+        "photo-past-the-circuit",
+        "face_service/watching.py",
+        "        self.detect = circuit(engine.detect)\n",
+        "        self.detect = engine.detect\n",
+        (PHOTOS + "test_an_open_circuit_answers_for_the_model",),
+        "Photos and frames share a model, and so its circuit.",
+    ),
+    Mutation(
+        "empty-gallery-is-none",
+        "face_service/watching.py",
+        "gallery if known is None else known",
+        "known or gallery",
+        (SERVICE_SESSIONS + "test_frames_are_looked_at_with_the_gallery_that_is_open",),
+        "A gallery of nobody has the length 0.",
+    ),
+    Mutation(
+        "model-that-nobody-looks-for",
+        "face_service/watching.py",
+        "            if self.people.gallery is None:\n",
+        "            if False:\n",
+        (HEALTH + "test_a_model_that_appears_is_taken_into_use",),
+        "A degraded service may be sent no requests, and would stay so.",
+    ),
+    Mutation(
+        "enrolment-before-the-disk",
+        "face_service/people.py",
+        "        await anyio.to_thread.run_sync(self.ready().add, person, embedding)\n        await self._keep()\n",
+        "        await anyio.to_thread.run_sync(self.ready().add, person, embedding)\n",
+        (PEOPLE + "test_an_enrolment_is_on_the_disk_when_it_is_answered",),
+        "What was answered must be there after a crash.",
+    ),
+    Mutation(
+        "each-change-written-by-itself",
+        "face_service/people.py",
+        "            covered = self._changes\n",
+        "            covered = mine\n",
+        (PEOPLE + "test_changes_that_come_together_are_written_together",),
+        "A large gallery takes seconds to write, and many enrolments come at once.",
+    ),
+    Mutation(
+        "callback-to-this-machine",
+        "face_service/routes.py",
+        "            destinations.judge([host], host)\n",
+        "            pass\n",
+        (SERVICE_SESSIONS + "test_a_callback_may_not_go_everywhere",),
+        "Whoever begins a session learns at once that its callback leads inside.",
+    ),
+    Mutation(
+        "camera-twice-in-a-session",
+        "face_service/routes.py",
+        "    if len(set(ids)) < len(ids):\n",
+        "    if False:\n",
+        (SERVICE_SESSIONS + "test_what_is_wrong_with_cameras_is_told_by_its_place",),
+        '1 and "1" are one camera.',
+    ),
+    Mutation(
+        "signal-as-exit-code",
+        "face_service/server.py",
+        "        signal.signal(number, lambda *_: None)\n",
+        "        pass\n",
+        (SERVICE_COMMAND + "test_it_serves_until_it_is_told_to_end",),
+        "uvicorn raises the signal again that ended it.",
+    ),
+)
+
 MUTATIONS: Final = (
     *_CLASSIFICATION,
     *_TELLING,
@@ -2796,6 +2984,7 @@ MUTATIONS: Final = (
     *_COMPOSING,
     *_SHARED,
     *_ADAPTERS,
+    *_FACE_SERVICE,
     *_CAMERAS,
     *_WEBHOOKS,
     *_FACES,

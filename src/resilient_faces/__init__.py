@@ -10,21 +10,13 @@ def load(user_id: int) -> str: ...
 ```
 """
 
+import sys as _sys
+import types as _types
 import typing
 from collections.abc import Callable as _Callable
 from importlib import import_module as _import_module
 
-from resilient_faces._core.context import (
-    LastOutcome,
-    Report,
-    current_attempt,
-    last_outcome,
-    remaining,
-    report,
-    request,
-)
 from resilient_faces._core.runtime import RUNTIME as _RUNTIME
-from resilient_faces.composing import Guard, guard
 from resilient_faces.errors import (
     AbandonedThreadsError,
     BulkheadFullError,
@@ -53,10 +45,19 @@ from resilient_faces.faults import (
     classify_response,
     first_match,
 )
-from resilient_faces.retry import Retrier, Retry, retries_off
 
 if typing.TYPE_CHECKING:
+    from resilient_faces._core.context import (
+        LastOutcome,
+        Report,
+        current_attempt,
+        last_outcome,
+        remaining,
+        report,
+        request,
+    )
     from resilient_faces.breaker import Breaker, Switch, circuit_breaker, circuits
+    from resilient_faces.composing import Guard, guard
     from resilient_faces.degrade import (
         Answer,
         Chain,
@@ -72,8 +73,9 @@ if typing.TYPE_CHECKING:
         with_fallback,
     )
     from resilient_faces.limits import Bulkhead, Deadline, RateLimiter, Timeout
-    from resilient_faces.retry import retry_operation, retry_with_backoff
+    from resilient_faces.retry import Retrier, Retry, retries_off, retry_operation, retry_with_backoff
 
+    retry = Retry
     fallback = Fallback
     last_good = LastGood
     deadline = Deadline
@@ -82,12 +84,13 @@ if typing.TYPE_CHECKING:
     rate_limit = RateLimiter
 
 
-# The decorators go by their policies' names in lower case. `retry` is bound after the package `retry` was imported, so
-# that the name means the decorator here and the package in `from resilient_faces.retry import exponential`.
-retry = Retry
-
-# What comes with a package that is imported when one of its names is first asked for: package, then name there.
+# Words (errors, faults, events) are here at once. What comes with a module is imported when one of its names is first
+# asked for: module, then name there. The decorators go by their policies' names in lower case.
 _LATER = {
+    **dict.fromkeys(("LastOutcome", "Report", "current_attempt", "last_outcome"), ("_core.context", None)),
+    **dict.fromkeys(("remaining", "report", "request"), ("_core.context", None)),
+    **dict.fromkeys(("Guard", "guard"), ("composing", None)),
+    **dict.fromkeys(("Retrier", "Retry", "retries_off"), ("retry", None)),
     **dict.fromkeys(("Breaker", "Switch", "circuit_breaker", "circuits"), ("breaker", None)),
     **dict.fromkeys(("Answer", "Chain", "Criticality", "Fallback", "GracefulDegradationManager"), ("degrade", None)),
     **dict.fromkeys(("Health", "LastGood", "chain", "services", "with_fallback"), ("degrade", None)),
@@ -111,6 +114,21 @@ def __getattr__(name: str) -> object:
     found: object = getattr(_import_module(f"{__name__}.{package}"), there or name)
     globals()[name] = found
     return found
+
+
+class _Package(_types.ModuleType):
+    """This package. Its `retry` is the decorator; `from resilient_faces.retry import ...` means the package."""
+
+    @property
+    def retry(self) -> object:
+        return self.Retry
+
+    @retry.setter
+    def retry(self, package: object) -> None:
+        """The import system would put the package of that name here."""
+
+
+_sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -577,3 +577,15 @@ def test_a_probe_that_froze_does_not_wedge_the_circuit(clock: ManualRuntime) -> 
     limiter = RateLimiter(10.0)
     clock.advance(3600.0)
     assert [limiter.reserve() for _ in range(2)] == pytest.approx([0.0, 0.1])
+
+
+def test_the_models_of_a_service_are_read_once() -> None:
+    """They are most of what making a client takes; another data path has others."""
+    from resilient_faces.adapters._aws_clients import _models
+
+    endpoint = LocalEndpoint("http://127.0.0.1:9")
+    one, other = (connect("sqs", region="us-west-2", endpoint=endpoint) for _ in range(2))
+    assert one.meta.service_model is not other.meta.service_model
+    assert one.meta.service_model._service_description is other.meta.service_model._service_description
+    assert _models(None) is _models(None)
+    assert _models("elsewhere") is not _models(None)

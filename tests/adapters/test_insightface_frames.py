@@ -22,7 +22,7 @@ from resilient_faces.adapters.insightface import (
     embedding_of_photo,
     picture_of,
 )
-from resilient_faces.adapters.recogniser import Face, Picture
+from resilient_faces.adapters.recogniser import Face, Picture, decode
 from resilient_faces.breaker import consecutive
 from resilient_faces.errors import OptionError
 from resilient_faces.testing.card_pack import DETECTOR, Placed, photo, scene, write_pack
@@ -331,3 +331,33 @@ def test_wrong_options_are_named(options: dict[str, Any], said: str) -> None:
     """Also those of the recogniser, whether its model is there or not."""
     with pytest.raises(OptionError, match=said):
         FrameRecogniser("nowhere", **options)
+
+
+def test_a_service_without_frames_looks_by_itself(clock: ManualRuntime, tmp_path: Path) -> None:
+    """`look` gives the recogniser, and looks for its model no more often than frames would."""
+    loads: list[Path] = []
+    there = Stub()
+
+    def make(pack: Path) -> Stub:
+        loads.append(pack)
+        if not any(pack.glob("*.onnx")):
+            raise PackError("missing", "not there")
+        return there
+
+    recogniser = FrameRecogniser(tmp_path, make=make, look_every=10.0)
+    (tmp_path / "det.onnx").write_text("x")
+    assert recogniser.look() is None, "the last look was just now"
+    clock.advance(10.0)
+    assert recogniser.look() is there
+    assert recogniser.look() is there
+    assert len(loads) == 2
+
+
+def test_a_photo_may_come_as_a_picture(pack: Path) -> None:
+    """One that was unpacked already gives the embedding that its file gives."""
+    recogniser = FrameRecogniser(pack)
+    assert recogniser.engine is not None
+    file = photo(1, kind="PNG")
+    unpacked, _ = embedding_of_photo(recogniser.engine, decode(file))
+    packed, _ = embedding_of_photo(recogniser.engine, file)
+    assert (unpacked == packed).all()

@@ -175,3 +175,52 @@ def test_a_missing_cascade_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(recogniser, "skimage_data", lambda: tmp_path)
     with pytest.raises(MissingExtraError, match=r"resilient-faces\[demo\]"):
         BasicEngine()
+
+
+def test_limits_of_the_callers_own() -> None:
+    """Fewer pixels than the adapter allows are refused from the header; a longest side shrinks, and keeps the shape."""
+    large = PIL.Image.new("RGB", (3000, 1500), (10, 200, 30))
+    for kind in ("JPEG", "PNG"):
+        with pytest.raises(TooManyPixelsError, match="3000 x 1500 pixels are more than 4000000"):
+            decode(encoded(large, kind), most_pixels=4_000_000)
+        small = decode(encoded(large, kind), longest_side=400)
+        assert (small.width, small.height) == (400, 200)
+        assert abs(small.pixels.astype(int) - (10, 200, 30)).max() < 8
+        assert decode(encoded(large, kind), longest_side=5000).width == 3000, "nothing is made larger"
+
+
+def test_a_shrunk_picture_is_upright_too() -> None:
+    """The orientation is heeded whether or not the picture was shrunk."""
+    lying = PIL.Image.new("RGB", (800, 400))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    shown = decode(encoded(lying, "JPEG", exif=exif), longest_side=200)
+    assert (shown.width, shown.height) == (100, 200)
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    """Each scan is a pass over the whole picture: a small file of many thousand would take minutes."""
+    whole = encoded(PIL.Image.new("RGB", (2000, 2000)), "JPEG", progressive=True)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    assert decode(whole[:-2] + scan * 30 + whole[-2:]).width == 2000
+    with pytest.raises(UnreadableImageError, match="more than 50 scans"):
+        decode(whole[:-2] + scan * 5000 + whole[-2:])
+
+
+def test_what_lies_behind_a_jpeg_is_no_scan() -> None:
+    """Phones put films behind their photographs, in which any bytes may be; so may an ordinary PNG."""
+    film = b"\xff\xda\x00\x08" * 40_000
+    assert decode(encoded(PIL.Image.new("RGB", (200, 100))) + film).width == 200
+    noise = bytes(range(256)) * 300
+    comment = encoded(PIL.Image.new("RGB", (200, 100)), "JPEG", comment=film[:60_000])
+    assert decode(comment).width == 200
+    image = PIL.Image.frombytes("RGB", (160, 160), noise)
+    assert decode(encoded(image, "PNG", compress_level=0)).width == 160
+
+
+def test_damaged_scans_are_counted_to_the_end() -> None:
+    """Cut anywhere, the count ends."""
+    whole = encoded(PIL.Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    assert _faces._scans(whole) == whole.count(b"\xff\xda")
+    for end in range(2, len(whole)):
+        assert _faces._scans(whole[:end]) <= whole.count(b"\xff\xda")

@@ -129,10 +129,13 @@ def test_a_copy_that_fails_after_its_200_is_judged_by_its_code(
     assert S3(client, "b").copy("a", "k") == TAG
 
 
-def test_an_empty_copy_is_no_copy(local: Callable[..., Any], script: Callable[..., Any], clock: Any) -> None:
-    """The SDK takes an empty 200 for a success."""
+@pytest.mark.parametrize("body", [b"", b"<CopyObjectResult></CopyObjectResult>"])
+def test_an_empty_copy_is_no_copy(
+    local: Callable[..., Any], script: Callable[..., Any], clock: Any, body: bytes
+) -> None:
+    """The SDK takes an empty 200 for a success, and one that says nothing of the copy."""
     client = local("s3")
-    sent = script(client, (200, b""))
+    sent = script(client, (200, body))
     with pytest.raises(DamagedAnswerError, match="CopyObject"):
         S3(client, "b").copy("a", "k")
     assert len(sent.sent) == 3

@@ -130,7 +130,7 @@ def connect(
     }
     credentials: FollowingCredentials | None = None
     if endpoint is None:
-        session = load("botocore.session").Session(profile=profile)
+        session = _sharing_models(load("botocore.session").Session(profile=profile))
         credentials = _following(session, profile)
         of = boto3.Session(botocore_session=session)
         client = of.client(service, region_name=region, config=config_class(**settings))
@@ -143,7 +143,7 @@ def connect(
             "config_file": (None, None, os.devnull, None),
             "credentials_file": (None, None, os.devnull, None),
         }
-        session = load("botocore.session").Session(session_vars=overrides)
+        session = _sharing_models(load("botocore.session").Session(session_vars=overrides))
         settings.update(proxies={}, use_fips_endpoint=False, use_dualstack_endpoint=False)
         if service == "s3":
             settings["s3"] = {"addressing_style": "path"}
@@ -159,6 +159,17 @@ def connect(
     if credentials is not None:
         client.meta.events.register(f"needs-retry.{_event_name(client)}", _Refresh(credentials))
     return client
+
+
+def _sharing_models(session: Any) -> Any:
+    """The session with the services' models that others have read before: they are most of what a client takes."""
+    session.register_component("data_loader", _models(session.get_config_variable("data_path")))
+    return session
+
+
+@functools.cache
+def _models(path: str | None) -> Any:
+    return load("botocore.loaders").create_loader(path)
 
 
 def _is_this_machine(url: str) -> bool:

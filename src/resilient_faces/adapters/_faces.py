@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 MAX_PIXELS: Final = 60_000_000  # a picture that unpacks to more is refused before it is unpacked
+MAX_SCANS: Final = 50  # of a progressive JPEG; encoders make a dozen, and each costs a pass over the whole picture
 
 
 class UnreadableImageError(ValueError):
@@ -113,8 +115,15 @@ class Recogniser(Protocol):
         ...
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, *, most_pixels: int | None = None, longest_side: int | None = None) -> Picture:
     """Unpack a JPEG or PNG file, turned upright by its EXIF orientation.
+
+    Args:
+        data: The file.
+        most_pixels: Pictures of more are refused, from their header, before any of them is unpacked; None takes
+            `MAX_PIXELS`.
+        longest_side: Pictures are shrunk until no side is longer, a JPEG already while it is unpacked, which saves most
+            of the memory; None leaves them as they are.
 
     Raises:
         TooManyPixelsError: The picture is too large to unpack.
@@ -123,22 +132,44 @@ def decode(data: bytes) -> Picture:
     """
     pil = load("PIL.Image")
     numpy = load("numpy")
+    limit = MAX_PIXELS if most_pixels is None else most_pixels
     try:
         with pil.open(io.BytesIO(data), formats=("JPEG", "PNG")) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise TooManyPixelsError(f"{opened.width} x {opened.height} pixels are more than {MAX_PIXELS}")
+            if opened.width * opened.height > limit:
+                raise TooManyPixelsError(f"{opened.width} x {opened.height} pixels are more than {limit}")
             kind = str(opened.format)
+            if kind != "PNG" and _scans(data) > MAX_SCANS:
+                raise UnreadableImageError(f"it has more than {MAX_SCANS} scans")
+            if longest_side is not None:
+                opened.draft("RGB", (longest_side, longest_side))  # lets the decoder of JPEG do the rough part
+                opened.thumbnail((longest_side, longest_side))
             upright = load("PIL.ImageOps").exif_transpose(opened)
             pixels = numpy.asarray(upright.convert("RGB"))
     except UnreadableImageError:
         raise
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:  # Pillow's own limit, met while opening
-        raise TooManyPixelsError(f"more than {MAX_PIXELS} pixels") from error
+        raise TooManyPixelsError(f"more than {limit} pixels") from error
     except (
         Exception
     ) as error:  # Pillow raises a dozen classes, SyntaxError and struct.error among them, for damaged files
         raise UnreadableImageError(f"decoding stopped with {type(error).__name__}") from error
     return Picture(pixels=pixels, format=kind)
+
+
+_MARKER: Final = re.compile(rb"\xff([^\x00\xff])")  # within the data of a scan ff is followed by 00
+
+
+def _scans(jpeg: bytes) -> int:
+    """How many scans a JPEG has, up to its end or a few more than are allowed; what lies behind its end is no scan."""
+    at, scans = 2, 0
+    while scans <= MAX_SCANS and (found := _MARKER.search(jpeg, at)) is not None:
+        at, code = found.end(), found[1][0]
+        if code == 0xD9:  # the end
+            break
+        if not 0xD0 <= code <= 0xD8 and code != 0x01:  # these have no length
+            scans += code == 0xDA
+            at += int.from_bytes(jpeg[at : at + 2], "big")
+    return scans
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,15 +346,22 @@ def load_or_degrade(pack: Path | str, **options: Any) -> InsightFaceEngine | Wit
         return WithoutModel(error.reason, str(error))
 
 
-def embedding_of_photo(engine: Recogniser, photo: bytes, *, lowest_score: float = GOOD_FACE) -> tuple[Image, Face]:
+def embedding_of_photo(
+    engine: Recogniser, photo: bytes | Picture, *, lowest_score: float = GOOD_FACE
+) -> tuple[Image, Face]:
     """The embedding of the one face in a photo, to enrol a person from: float32 of shape (length,), of length 1.
+
+    Args:
+        engine: Who finds and knows faces.
+        photo: A JPEG or PNG file, or a picture that was unpacked already, with limits of your own.
+        lowest_score: The detector's score that the face must reach.
 
     Raises:
         UnreadableImageError: The photo is no whole JPEG or PNG.
         FaceNotDetectedError: It shows no face, or several.
         LowQualityError: Its face has a lower score than `lowest_score`.
     """
-    picture = decode(photo)
+    picture = photo if isinstance(photo, Picture) else decode(photo)
     faces = engine.detect(picture)
     if not faces:
         raise FaceNotDetectedError("No face detected in the photo", "NO_FACE_IN_PHOTO")
@@ -481,6 +488,14 @@ class FrameRecogniser:
         """How the service stands."""
         return services.health_of(self.service)
 
+    def look(self) -> Recogniser | None:
+        """The recogniser; while there is none, a look for its model first, unless the last one was just now.
+
+        Frames bring such a look with them. A service that may have none for long asks here from time to time, outside
+        of its event loop.
+        """
+        return self._engine or self._look_again()
+
     def load(self) -> bool:
         """Load the model now, or anew. If that fails, one that is in use stays in use."""
         with self._loading:
@@ -493,7 +508,7 @@ class FrameRecogniser:
             frame: uint8 array of shape (height, width, 3), BGR.
             gallery: Who may be seen.
         """
-        engine = self._engine or self._look_again()
+        engine = self.look()
         if engine is None:
             self._say("error", "Face model not initialized")
             return Sightings(reason=self._reason)

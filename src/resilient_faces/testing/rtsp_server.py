@@ -627,6 +627,7 @@ class RtspProcess:
         cameras: How many.
         width, height, rate, gop, seconds: Of their clip.
         cards: Show cards (camera n shows identity n) rather than blocks.
+        first: Identity that camera 0 shows; the others follow.
         password: What clients must give; None for nothing.
         port: Where to listen; 0 takes a free one.
 
@@ -645,12 +646,13 @@ class RtspProcess:
         gop: int = 10,
         seconds: float = 2.0,
         cards: bool = False,
+        first: int = 0,
         password: str | None = None,
         port: int = 0,
     ) -> None:
         self._folder = folder
         self._arguments = [f"--cameras={cameras}", f"--width={width}", f"--height={height}", f"--rate={rate}"]
-        self._arguments += [f"--gop={gop}", f"--seconds={seconds}", *(["--cards"] if cards else [])]
+        self._arguments += [f"--gop={gop}", f"--seconds={seconds}", *(["--cards", f"--first={first}"] if cards else [])]
         self._password = password
         self.port = port
         self._child: Child | None = None
@@ -733,6 +735,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--gop", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--cards", action="store_true", help="camera n shows the card of identity n")
+    parser.add_argument("--first", type=int, default=0, help="identity that camera 0 shows")
     given = parser.parse_args(arguments)
     count = max(given.gop, round(given.seconds * given.rate / given.gop) * given.gop)
     size = {"width": given.width, "height": given.height}
@@ -740,7 +743,9 @@ def main(arguments: list[str] | None = None) -> None:
     server = RtspServer(given.port)
     for number in range(given.cameras):
         clip = blocks or encode(
-            moving_cards(count, (number,), side=given.height * 5 // 9, **size), rate=given.rate, gop=given.gop
+            moving_cards(count, (given.first + number,), side=given.height * 5 // 9, **size),
+            rate=given.rate,
+            gop=given.gop,
         )
         server.add(f"/cam{number}", clip, password=os.environ.get("CAMERA_PASSWORD"))
     with server:

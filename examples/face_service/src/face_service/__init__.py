@@ -1,0 +1,1 @@
+"""A recognition service on resilient-faces: cameras, enrolled people, signed webhooks, a demonstration of it all."""
