@@ -101,7 +101,7 @@ def suite(python: Path, files: list[str], work: Path) -> dict[str, Any]:
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--outcomes={outcomes}", *files]
     began = time.monotonic()
     done = subprocess.run(
-        command, cwd=ROOT, env={**clean(), "CI": "1"}, capture_output=True, text=True, check=False, timeout=900
+        command, cwd=ROOT, env={**clean(), "CI": "1"}, capture_output=True, text=True, check=False, timeout=3600
     )
     found = json.loads(outcomes.read_text())["outcomes"] if outcomes.exists() else {}
     return {
