@@ -204,7 +204,13 @@ def main() -> int:
                 f"{found['during_changes']['queries']}; after reload {found['wrong_after_reload']}"
             )
     return proof.finish(
-        parameters={"processors": 1, "length": LENGTH, "ties": TIES, "sizes": list(sizes), "most": [MOST_TIMES, MOST_MORE]},
+        parameters={
+            "processors": 1,
+            "length": LENGTH,
+            "ties": TIES,
+            "sizes": list(sizes),
+            "most": [MOST_TIMES, MOST_MORE],
+        },
         figures=figures,
         packages=("numpy",),
     )
