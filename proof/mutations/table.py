@@ -788,8 +788,8 @@ _DEGRADE: Final = (
     Mutation(
         "report-without-source",
         "degrade/fallback.py",
-        "            recorder.source = source",
-        "            pass",
+        "        recorder.source = source",
+        "        pass",
         (FALLBACK + "test_the_report_tells",),
         "In the report as well.",
     ),
@@ -1105,7 +1105,7 @@ _COMPOSING: Final = (
     Mutation(
         "loop-keeps-the-probe",
         "_core/repeating.py",
-        "                                circuit.settle(permit, _NEUTRAL)",
+        "                                counted.settle(permit, _NEUTRAL)",
         "                                pass",
         (DRIVERS + "test_a_cancelled_probe_gives_its_permit_back",),
         "An interrupted probe gives its place back.",
@@ -1114,7 +1114,7 @@ _COMPOSING: Final = (
     Mutation(
         "loop-counts-no-failure",
         "_core/repeating.py",
-        "breaker.account(circuit, permit, error, fault, False)",
+        "breaker.account(counted, permit, error, fault, False)",
         "pass",
         (DRIVERS + "test_an_interrupted_call_is_not_counted",),
         "Each failed attempt counts for the breaker inside the retry.",

@@ -11,17 +11,17 @@ from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces.events import Event
 from resilient_faces.faults import Executed, Fault, Kind
 
-__all__ = ["OPEN", "rejection", "tell_news", "transition_event"]
+__all__ = ["INFO", "LOG", "OPEN", "rejection", "tell_news", "transition_event"]
 
-_log: Final = logger_of("breaker")
+INFO: Final = logging.INFO
+LOG: Final = logger_of("breaker")
+"""Whoever refuses a call asks it, and the listeners, whether anybody would hear: most rejections need no event."""
 OPEN: Final = Fault(Kind.rejected, "CircuitOpenError", Executed.no)
 """What a refused call comes to: nobody retries it, and no breaker counts it."""
 
 
-def rejection(circuit: Gate, retry_after: float, function: object) -> Event | None:
-    """The event of a refused call; None if nobody would hear it."""
-    if not RUNTIME.listeners and not _log.isEnabledFor(logging.INFO):
-        return None
+def rejection(circuit: Gate, retry_after: float, function: object) -> Event:
+    """The event of a refused call."""
     return event(
         "rejected",
         policy="breaker",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link, nobody
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.effects import Flow, Inner, Policy, Value, handed, innermost
-from resilient_faces._core.gates import OPEN, rejection, tell_news
+from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news
 from resilient_faces._core.outcome import (
     Call,
     Caught,
@@ -305,8 +305,9 @@ def repeat_sync(
         error = fault = None
     policies: Value = segment.policies
     retry: Repeats = policies[shape.repeats]
-    breaker: Accounts | None = policies[-1] if shape.counts else None
+    breaker: Accounts = policies[-1]  # if it counts
     tops = retry.tops if DEADLINE.get() is None else ()
+    counted = circuit if shape.counts else None  # the circuit, if attempts are counted here
     notes: Notes | None = None
     number = 1
     delay: float | None
@@ -314,8 +315,8 @@ def repeat_sync(
         try:
             while True:
                 if fault is None:  # an attempt
-                    if breaker is not None and circuit is not None and (permit := circuit.generation) is None:
-                        permit, error, fault = _admitted(circuit, function)
+                    if counted is not None and (permit := counted.generation) is None:
+                        permit, error, fault = _admitted(counted, function)
                     if fault is None:
                         try:
                             value = function(*args, **kwargs) if kwargs else function(*args)
@@ -323,12 +324,12 @@ def repeat_sync(
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
                         except BaseException:  # interrupted: neutral, the permit goes back
-                            if breaker is not None and circuit is not None and permit is not None:
-                                circuit.settle(permit, _NEUTRAL)
+                            if counted is not None and permit is not None:
+                                counted.settle(permit, _NEUTRAL)
                             raise
                         else:
-                            if breaker is not None and circuit is not None and permit is not None:
-                                _succeeded(circuit, permit)
+                            if counted is not None and permit is not None:
+                                _succeeded(counted, permit)
                             if notes is not None and (
                                 notes.heard or LAST.get() is not None or RECORDER.get() is not None
                             ):
@@ -336,15 +337,19 @@ def repeat_sync(
                                 if told is not None:
                                     RUNTIME.tell(told)
                             return value
-                if breaker is not None and circuit is not None and permit is not None:
-                    breaker.account(circuit, permit, error, fault, False)
-                    if circuit.news:
-                        tell_news(circuit)
-                if notes is None and (notes := retry.opened(function, fault, None)) is None:
-                    break
+                if counted is not None and permit is not None:
+                    breaker.account(counted, permit, error, fault, False)
+                    if counted.news:
+                        tell_news(counted)
+                if notes is None:
+                    notes = retry.opened(function, fault, None)
+                    if notes is None:
+                        break
+                    trail = notes.trail
                 if fault.simple and number < len(tops) and RUNTIME.retrying is None:
                     delay = tops[number] * RUNTIME.random()
-                    notes.trail += fault, delay
+                    trail.append(fault)
+                    trail.append(delay)
                     if number == 1:
                         ATTEMPTS.set(notes)
                 else:
@@ -373,7 +378,7 @@ def repeat_sync(
             if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
                 return answers.value
             raise error  # type: ignore[misc]
-        call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
+        call = begin(function, args, kwargs, _caught(error, fault), None if shape.counts else permit, circuit)
     finally:
         error = None
     outcome = run_sync(segment.start(call), call, classify)
@@ -410,8 +415,9 @@ async def repeat_async(
         error = fault = None
     policies: Value = segment.policies
     retry: Repeats = policies[shape.repeats]
-    breaker: Accounts | None = policies[-1] if shape.counts else None
+    breaker: Accounts = policies[-1]  # if it counts
     tops = retry.tops if DEADLINE.get() is None else ()
+    counted = circuit if shape.counts else None  # the circuit, if attempts are counted here
     notes: Notes | None = None
     number = 1
     delay: float | None
@@ -419,8 +425,8 @@ async def repeat_async(
         try:
             while True:
                 if fault is None:  # an attempt
-                    if breaker is not None and circuit is not None and (permit := circuit.generation) is None:
-                        permit, error, fault = _admitted(circuit, function)
+                    if counted is not None and (permit := counted.generation) is None:
+                        permit, error, fault = _admitted(counted, function)
                     if fault is None:
                         try:
                             value = await (function(*args, **kwargs) if kwargs else function(*args))
@@ -428,12 +434,12 @@ async def repeat_async(
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
                         except BaseException:  # cancelled: neutral, the permit goes back
-                            if breaker is not None and circuit is not None and permit is not None:
-                                circuit.settle(permit, _NEUTRAL)
+                            if counted is not None and permit is not None:
+                                counted.settle(permit, _NEUTRAL)
                             raise
                         else:
-                            if breaker is not None and circuit is not None and permit is not None:
-                                _succeeded(circuit, permit)
+                            if counted is not None and permit is not None:
+                                _succeeded(counted, permit)
                             if notes is not None and (
                                 notes.heard or LAST.get() is not None or RECORDER.get() is not None
                             ):
@@ -441,15 +447,19 @@ async def repeat_async(
                                 if told is not None:
                                     RUNTIME.tell(told)
                             return value
-                if breaker is not None and circuit is not None and permit is not None:
-                    breaker.account(circuit, permit, error, fault, False)
-                    if circuit.news:
-                        tell_news(circuit)
-                if notes is None and (notes := retry.opened(function, fault, None)) is None:
-                    break
+                if counted is not None and permit is not None:
+                    breaker.account(counted, permit, error, fault, False)
+                    if counted.news:
+                        tell_news(counted)
+                if notes is None:
+                    notes = retry.opened(function, fault, None)
+                    if notes is None:
+                        break
+                    trail = notes.trail
                 if fault.simple and number < len(tops) and RUNTIME.retrying is None:
                     delay = tops[number] * RUNTIME.random()
-                    notes.trail += fault, delay
+                    trail.append(fault)
+                    trail.append(delay)
                     if number == 1:
                         ATTEMPTS.set(notes)
                 else:
@@ -477,7 +487,7 @@ async def repeat_async(
             if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
                 return answers.value
             raise error  # type: ignore[misc]
-        call = begin(function, args, kwargs, _caught(error, fault), permit if breaker is None else None, circuit)
+        call = begin(function, args, kwargs, _caught(error, fault), None if shape.counts else permit, circuit)
     finally:
         error = None
     outcome = await run_async(segment.start(call), call, classify)
@@ -509,9 +519,8 @@ def _admitted(circuit: Gate, function: Callable[..., object]) -> tuple[Permit | 
         if not isinstance(granted, Refused):
             return granted, None, None
         left = granted.retry_after
-    told = rejection(circuit, left, function)
-    if told is not None:
-        RUNTIME.tell(told)
+    if RUNTIME.listeners or LOG.isEnabledFor(INFO):
+        RUNTIME.tell(rejection(circuit, left, function))
     return None, CircuitOpenError(circuit.name, left, circuit.last), OPEN
 
 

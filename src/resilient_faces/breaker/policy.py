@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.drivers import run_sync
 from resilient_faces._core.effects import Flow, Inner, Tell
-from resilient_faces._core.gates import OPEN, rejection, tell_news, transition_event
+from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news, transition_event
 from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
@@ -23,7 +23,7 @@ from resilient_faces._core.outcome import (
     Verdict,
     name_of,
 )
-from resilient_faces._core.runtime import RUNTIME, logger_of
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass, field
 from resilient_faces.breaker.circuit import Circuit, Opening, Settings
 from resilient_faces.breaker.machine import State
@@ -420,7 +420,6 @@ class Breaker(Decorator[NoReturn]):
             circuits.leave(family)
 
 
-_log: Final = logger_of("breaker")
 _NEVER: Final = math.inf
 _SUCCESS: Final = Verdict.success
 _FAILURE: Final = Verdict.failure
@@ -428,9 +427,8 @@ _NEUTRAL: Final = Verdict.neutral
 
 
 def _refuse(circuit: Gate, retry_after: float, call: Call) -> Flow[Outcome]:
-    told = rejection(circuit, retry_after, call.function)
-    if told is not None:
-        yield Tell(told)
+    if RUNTIME.listeners or LOG.isEnabledFor(INFO):
+        yield Tell(rejection(circuit, retry_after, call.function))
     return Raised(CircuitOpenError(circuit.name, retry_after, circuit.last), OPEN)
 
 

@@ -19,6 +19,7 @@ from resilient_faces.faults import Classification, Executed, Fault, Kind, Match,
 
 __all__ = ["Fallback", "degraded", "with_fallback"]
 
+_INFO: Final = logging.INFO
 _log: Final = logger_of("fallback")
 
 T = TypeVar("T")
@@ -120,12 +121,14 @@ class Fallback(Decorator[T], Generic[T]):
 
     def answered(self, function: Callable[..., object], error: Exception, fault: Fault) -> bool:
         """Whether the value is the answer to this failure; if so, it is told."""
-        if not self._speaks_for(error, fault):
+        if not (fault.rule.fallback if self._on is None else self._speaks_for(error, fault)):  # mostly without a call
             LAST.set(None)
             return False
-        if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
+        if RUNTIME.listeners or _log.isEnabledFor(_INFO):
             RUNTIME.tell(_event(function, self.name, "fallback", fault))
-        _mark(function, self.name, fault)
+        LAST.set((qualname_of(function), self.name, fault))
+        if RECORDER.get() is not None:
+            _record(function, self.name, fault)
         return True
 
     def _concerned(self, outcome: Outcome) -> Fault | None:
@@ -166,7 +169,7 @@ class Fallback(Decorator[T], Generic[T]):
                     answer.error.__context__ = outcome.error
                 return answer
             choice = answer.value
-        if RUNTIME.listeners or _log.isEnabledFor(logging.INFO):
+        if RUNTIME.listeners or _log.isEnabledFor(_INFO):
             yield Tell(_event(call.function, self.name, "fallback", fault))
         _mark(call.function, self.name, fault)
         return Degraded(choice, self.name)
@@ -189,12 +192,15 @@ def unanswered(outcome: Outcome) -> None:
 def _mark(function: object, source: str, fault: Fault) -> None:
     """Make the answer recognisable as degraded: in `last_outcome()`, and in the report if one is wanted."""
     LAST.set((qualname_of(function), source, fault))
-    if RECORDER.get() is not None:
-        recorder = wanted(function)
-        if recorder is not None:
-            recorder.source = source
-            if not recorder.faults:
-                recorder.faults.append(fault)
+    _record(function, source, fault)
+
+
+def _record(function: object, source: str, fault: Fault) -> None:
+    recorder = wanted(function)
+    if recorder is not None:
+        recorder.source = source
+        if not recorder.faults:
+            recorder.faults.append(fault)
 
 
 def _event(function: object, source: str, policy: str, fault: Fault) -> Event:
