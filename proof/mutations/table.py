@@ -786,6 +786,22 @@ _DEGRADE: Final = (
         "A degraded answer is always recognisable as one.",
     ),
     Mutation(
+        "answered-without-report",
+        "degrade/fallback.py",
+        "            _record(function, self.name, fault)",
+        "            pass",
+        ("tests/retry/test_retry.py::test_a_report_on_a_degraded_answer",),
+        "A value given on the direct path is in the report too.",
+    ),
+    Mutation(
+        "answered-without-mark",
+        "degrade/fallback.py",
+        "        LAST.set((qualname_of(function), self.name, fault))",
+        "        pass",
+        ("tests/degrade/test_last_outcome.py::test_the_answer_after_the_last_attempt_is_the_last_outcome",),
+        "A value given on the direct path is the last outcome.",
+    ),
+    Mutation(
         "report-without-source",
         "degrade/fallback.py",
         "        recorder.source = source",

@@ -29,3 +29,18 @@ def test_a_call_that_fails_takes_it_away(clock: ManualRuntime) -> None:
     with pytest.raises(RetryableError):
         fallback(value=0, on=KeyError)(script(RetryableError()).function())()
     assert last_outcome() is None
+
+
+def test_the_answer_after_the_last_attempt_is_the_last_outcome(clock: ManualRuntime) -> None:
+    """Around a retry too, where no flow gives the answer: which policy, and what went wrong."""
+    assert (
+        guard(fallback(value=0, name="zero"), retry(attempts=2))(
+            script(RetryableError(), RetryableError()).function()
+        )()
+        == 0
+    )
+    found = last_outcome()
+    assert found is not None
+    assert (found.source, found.degraded) == ("zero", True)
+    assert found.fault is not None
+    assert found.fault.code == "RetryableError"
