@@ -11,6 +11,7 @@ between the two is the price of writing each rule once, and what is above `flow`
 
 from __future__ import annotations
 
+import argparse
 import contextvars
 import json
 import logging
@@ -221,6 +222,7 @@ def ratios(make: Callable[[Function], Function], rounds: int) -> float:
 
 def main() -> None:
     """Print the ratios as JSON, ours beside them."""
+    argparse.ArgumentParser(prog="python -m bench.floor", description=__doc__).parse_args()
     from bench import ours
 
     ours.quiet()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import math
 import os
 import sys
 import threading
@@ -75,13 +76,13 @@ class Heard:
 
 
 def round_of(calls: int) -> Counter[str]:
-    """So many calls by all workers together through one guard; what the workers' ledgers add up to."""
+    """At least so many calls by all workers together through one guard; what the workers' ledgers add up to."""
     policy = guard(
         fallback(value="stale"),
         retry(attempts=3, backoff=0.0, jitter=none()),
         Breaker("steady", trips=consecutive(NEVER)),
     )
-    each = calls // (THREADS + LOOPS)
+    each = math.ceil(calls / (THREADS + LOOPS))
     workers = [Steady() for _ in range(THREADS + LOOPS)]
 
     def in_thread(worker: Steady) -> None:
