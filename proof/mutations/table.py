@@ -1341,6 +1341,14 @@ _SHARED: Final = (
         "The failure that reaches the threshold opens the circuit, whichever process it met.",
     ),
     Mutation(
+        "shared-probe-by-a-later-clock",
+        "breaker/policy.py",
+        "circuit.acquire(judged)",
+        "circuit.acquire()",
+        (STORE + "test_no_probe_without_a_claim_as_the_open_time_ends",),
+        "A circuit that is open when the trial is decided on does not probe because its time ends just then.",
+    ),
+    Mutation(
         "own-claim-taken-for-another-s",
         "breaker/sharing.py",
         "found.state == _HALF_OPEN and found.by != self._by",

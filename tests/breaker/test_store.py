@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from resilient_faces import Breaker, CircuitOpenError, Event
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._core.stores import MOST_LATE
 from resilient_faces.breaker import MemoryStore, Shared, State, consecutive, failure_rate, failures_within
 from resilient_faces.limits import Deadline
@@ -68,6 +70,37 @@ def test_one_probes_for_all(mode: Mode, clock: ManualRuntime) -> None:
 
     assert mode.call(here(mode.wrap(probe))) == "fine"
     assert outcomes == ["refused"] * 5
+
+
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize("early", range(1, 16))
+def test_no_probe_without_a_claim_as_the_open_time_ends(
+    mode: Mode, clock: ManualRuntime, monkeypatch: pytest.MonkeyPatch, early: int, looks: bool
+) -> None:
+    """Wherever it ends between two readings of the clock, which are a millisecond apart here."""
+    store = MemoryStore()
+    here, there = process(store), process(store)
+    fail(mode, here, 2)
+    refused(mode, there)
+    clock.advance(9.5)
+    if not looks:  # it has just looked, and the next look is due after the end
+        refused(mode, there)
+    clock.advance(0.5 - early / 1000.0)
+    seen: list[str] = []
+
+    def probe() -> None:
+        record = store.load("db/")
+        assert record is not None
+        seen.append(record.state)
+
+    def tick() -> float:
+        clock.advance(0.001)
+        return clock.now
+
+    monkeypatch.setattr(RUNTIME, "monotonic", tick)
+    with contextlib.suppress(CircuitOpenError):
+        mode.call(there(mode.wrap(probe)))
+    assert seen in ([], ["half_open"])
 
 
 def test_what_one_closes_the_other_knows(mode: Mode, clock: ManualRuntime) -> None:

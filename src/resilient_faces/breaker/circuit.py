@@ -179,13 +179,17 @@ class Circuit:
             return left
         return 0.0
 
-    def acquire(self) -> Permit | Refused:
-        """Leave to call: the shared permit of a closed circuit, a probe of a half-open one, or a refusal."""
+    def acquire(self, now: float | None = None) -> Permit | Refused:
+        """Leave to call: the shared permit of a closed circuit, a probe of a half-open one, or a refusal.
+
+        Args:
+            now: Monotonic time to judge by, if whoever asks has decided something by it; None reads the clock.
+        """
         permit = self.generation
         if permit is not None:
             return permit
         with self._lock or self._new_lock():
-            granted = self._admit(RUNTIME.monotonic())
+            granted = self._admit(RUNTIME.monotonic() if now is None else now)
         if self._undetermined is not None:
             self._determine()
         return granted
@@ -420,6 +424,10 @@ class Circuit:
     def probe_lease(self) -> float:
         """Seconds that a probe may take."""
         return self._settings.probe_lease
+
+    def rested(self, now: float) -> bool:
+        """Whether the time that the circuit stays open is over at this monotonic time."""
+        return now >= self._until
 
     @property
     def seconds_left(self) -> float:

@@ -347,8 +347,8 @@ class Breaker(Decorator[NoReturn]):
     def _shared(self, sharing: Sharing, inner: Inner, call: Call) -> Flow[Outcome]:
         """As `flow`, for a circuit that processes share. It has no direct path, so no permit of one either."""
         circuit: Circuit = call.gate or self.circuit  # type: ignore[assignment]
-        refused = yield from sharing.before(circuit)
-        granted = refused or circuit.acquire()
+        judged = yield from sharing.before(circuit)
+        granted = judged if isinstance(judged, Refused) else circuit.acquire(judged)
         yield from _tell(circuit)
         if isinstance(granted, Refused):
             return (yield from _refuse(circuit, granted.retry_after, call))

@@ -113,38 +113,44 @@ class Sharing:
 
     # -- around a call ---------------------------------------------------------------------------------------------
 
-    def before(self, circuit: Circuit) -> Flow[Refused | None]:
-        """Learn what other processes found; claim the trial if it is time for one. A refusal if another has it."""
+    def before(self, circuit: Circuit) -> Flow[Refused | float]:
+        """Learn what other processes found; claim the trial if it is time for one.
+
+        Returns:
+            A refusal if another process has the trial, else the monotonic time at which the circuit is to judge the
+            call. By a later one its open time might be over, and the call would be a probe that nobody claimed.
+        """
         view = self._view(circuit)
         now = RUNTIME.monotonic()
         trial = _wants_trial(circuit, view, now)
         if self._in_trouble:
             if self._leave_alone(view.key, now):
-                return None
+                return now
         elif not trial and now < view.due and not _unpublished(circuit, view):
-            return None
+            return now
         with self._lock:
             busy, view.busy = view.busy, True
         if busy:  # one look serves all; who wants to probe comes again when it is known who may
-            return Refused(min(self._contact.limit, 1.0)) if trial else None
+            return Refused(min(self._contact.limit, 1.0)) if trial else now
         try:
             return (yield from self._look(circuit, view))
         finally:
             view.busy = False
 
-    def _look(self, circuit: Circuit, view: _View) -> Flow[Refused | None]:
+    def _look(self, circuit: Circuit, view: _View) -> Flow[Refused | float]:
         view.due = RUNTIME.monotonic() + self._refresh
         found = yield from self._ask(circuit, self._store.load, view.key)
         if isinstance(found, Unanswered):
-            return None
+            return RUNTIME.monotonic()
         wait = self._heed(circuit, view, found)
         yield from _tell(circuit)
         if wait is not None:
             return wait
-        if _wants_trial(circuit, view, RUNTIME.monotonic()):
-            return (yield from self._claim(circuit, view))
+        now = RUNTIME.monotonic()
+        if _wants_trial(circuit, view, now):
+            return (yield from self._claim(circuit, view, now))
         yield from self._publish(circuit, view)
-        return None
+        return now
 
     def _heed(self, circuit: Circuit, view: _View, found: Shared | None) -> Refused | None:
         """Follow the record where it says something new. A refusal while another process has the trial."""
@@ -170,13 +176,12 @@ class Sharing:
             view.ours_until = RUNTIME.monotonic() + found.seconds
         return None
 
-    def _claim(self, circuit: Circuit, view: _View) -> Flow[Refused | None]:
+    def _claim(self, circuit: Circuit, view: _View, now: float) -> Flow[Refused | float]:
         """Ask for the trial. Refused if another process was first."""
-        began = RUNTIME.monotonic()
         won = yield from self._write(circuit, view, _HALF_OPEN, circuit.probe_lease)
         if won:
-            view.ours_until = began + circuit.probe_lease
-        return Refused(max(self._refresh, _BLINK)) if won is False else None
+            view.ours_until = now + circuit.probe_lease
+        return Refused(max(self._refresh, _BLINK)) if won is False else now
 
     def after(self, circuit: Circuit, permit: Permit, verdict: Verdict, fault: Fault | None) -> Flow[None]:
         """Tell the other processes what came of a call, if it is news."""
@@ -290,7 +295,7 @@ def _wants_trial(circuit: Circuit, view: _View, now: float) -> bool:
     """Whether the circuit would probe now and this process has not got the trial."""
     state = circuit.state
     if state is State.open:
-        return circuit.seconds_left == 0.0 and now >= view.ours_until
+        return circuit.rested(now) and now >= view.ours_until
     return state is State.half_open and now >= view.ours_until
 
 
