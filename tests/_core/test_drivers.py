@@ -23,6 +23,7 @@ from resilient_faces import (
     retry,
 )
 from resilient_faces.breaker import consecutive, failure_rate, slow_rate
+from resilient_faces.composing import RULES as ORDER_RULES
 from resilient_faces.flows import (
     Call,
     Flow,
@@ -37,6 +38,7 @@ from resilient_faces.flows import (
     unwrap,
 )
 from resilient_faces.flows import event as event_of
+from resilient_faces.retry import none
 from resilient_faces.testing import ManualRuntime, Mode, script
 
 
@@ -194,6 +196,32 @@ def test_a_success_clears_failures_in_a_row(mode: Mode, clock: ManualRuntime) ->
             mode.call(function)
         assert mode.call(function) == "ok"
     assert breaker.circuit.state.value == "closed"
+
+
+def around_a_retry(trips: Any) -> tuple[Breaker, Any]:
+    """A circuit that sees one outcome of all attempts, which `guard` warns of."""
+    breaker = Breaker("db", trips=trips)
+    policy = guard(breaker, retry(attempts=2, backoff=1.0, jitter=none()), accept=[rule.id for rule in ORDER_RULES])
+    return breaker, policy
+
+
+def test_a_circuit_around_a_retry_counts_a_recovery(mode: Mode, clock: ManualRuntime) -> None:
+    """A success at the second attempt ends a row of failures as one at the first does."""
+    breaker, policy = around_a_retry(consecutive(2))
+    function = policy(mode.function(script(Again(), Again(), Again(), "ok", Again(), Again())))
+    with pytest.raises(Again):
+        mode.call(function)
+    assert mode.call(function) == "ok"
+    with pytest.raises(Again):
+        mode.call(function)
+    assert breaker.circuit.state.value == "closed"
+
+
+def test_a_circuit_around_a_retry_times_all_of_it(mode: Mode, clock: ManualRuntime) -> None:
+    """The wait between attempts is a part of the call."""
+    breaker, policy = around_a_retry(slow_rate(1.0, slower_than=0.5, calls=1, minimum=1))
+    assert mode.call(policy(mode.function(script(Again(), "ok")))) == "ok"
+    assert breaker.circuit.state.value == "open"
 
 
 def test_an_open_circuit_under_a_fallback_is_answered(mode: Mode, clock: ManualRuntime) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def test_counters_are_exact(stress: ModuleType, resilience: None) -> None:
     found = stress.stress(CALLS)
     assert found["wrong"] == []
     workers = stress.THREADS + stress.LOOPS
-    assert found["steady"]["calls"] == CALLS // 2 // workers * workers * 2
+    assert found["steady"]["calls"] == math.ceil(CALLS // 2 / workers) * workers * 2 >= CALLS
 
 
 def test_the_proof_finds_a_lost_count(stress: ModuleType, resilience: None, monkeypatch: pytest.MonkeyPatch) -> None:

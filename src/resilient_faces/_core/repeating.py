@@ -147,7 +147,6 @@ class Shape:
         carry_async: As `carry_sync`, in a task.
         carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
         circuit: Which policy has a circuit, from 0; None if none has.
-        counts: There is a breaker inside the retry.
         quiet: Calls that simply succeed may pass all policies by.
         repeats: Which policy is the retry, if calls can be repeated without flows; else None.
         settles: The only policy around the retry, which comes first, needs no flow.
@@ -159,7 +158,6 @@ class Shape:
         "carry_async",
         "carry_sync",
         "circuit",
-        "counts",
         "quiet",
         "repeats",
         "settles",
@@ -170,14 +168,14 @@ class Shape:
         self.quiet = quiet
         self.circuit = circuit
         self.repeats: int | None = None
-        self.beyond = self.counts = self.settles = False
+        self.beyond = self.settles = False
         self.carry_sync: CarrySync = flow_sync
         self.carry_async: CarryAsync = flow_async
 
     def repeat(self, *, counts: bool, beyond: bool, settles: bool) -> None:
         """Let calls be repeated without flows: the policies end with a retry, or with a retry and a breaker."""
         self.repeats = -2 if counts else -1
-        self.counts, self.beyond, self.settles = counts, beyond, settles
+        self.beyond, self.settles = beyond, settles
         self.carry_sync, self.carry_async = repeat_sync, repeat_async
 
 
@@ -299,15 +297,12 @@ def repeat_sync(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
-    elif not shape.counts:  # a breaker further out must let the call in first
-        return flow_sync(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
     policies: Value = segment.policies
     retry: Repeats = policies[shape.repeats]
-    breaker: Accounts = policies[-1]  # if it counts
+    breaker: Accounts = policies[-1]  # if there is a circuit
     tops = retry.tops if DEADLINE.get() is None else ()
-    counted = circuit if shape.counts else None  # the circuit, if attempts are counted here
     notes: Notes | None = None
     number = 1
     delay: float | None
@@ -315,8 +310,8 @@ def repeat_sync(
         try:
             while True:
                 if fault is None:  # an attempt
-                    if counted is not None and (permit := counted.generation) is None:
-                        permit, error, fault = _admitted(counted, function)
+                    if circuit is not None and (permit := circuit.generation) is None:
+                        permit, error, fault = _admitted(circuit, function)
                     if fault is None:
                         try:
                             value = function(*args, **kwargs) if kwargs else function(*args)
@@ -324,12 +319,12 @@ def repeat_sync(
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
                         except BaseException:  # interrupted: neutral, the permit goes back
-                            if counted is not None and permit is not None:
-                                counted.settle(permit, _NEUTRAL)
+                            if circuit is not None and permit is not None:
+                                circuit.settle(permit, _NEUTRAL)
                             raise
                         else:
-                            if counted is not None and permit is not None:
-                                _succeeded(counted, permit)
+                            if circuit is not None and permit is not None:
+                                _succeeded(circuit, permit)
                             if notes is not None and (
                                 notes.heard or LAST.get() is not None or RECORDER.get() is not None
                             ):
@@ -337,10 +332,10 @@ def repeat_sync(
                                 if told is not None:
                                     RUNTIME.tell(told)
                             return value
-                if counted is not None and permit is not None:
-                    breaker.account(counted, permit, error, fault, False)
-                    if counted.news:
-                        tell_news(counted)
+                if circuit is not None and permit is not None:
+                    breaker.account(circuit, permit, error, fault, False)
+                    if circuit.news:
+                        tell_news(circuit)
                 if notes is None:
                     notes = retry.opened(function, fault, None)
                     if notes is None:
@@ -378,7 +373,7 @@ def repeat_sync(
             if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
                 return answers.value
             raise error  # type: ignore[misc]
-        call = begin(function, args, kwargs, _caught(error, fault), None if shape.counts else permit, circuit)
+        call = begin(function, args, kwargs, _caught(error, fault), None, circuit)
     finally:
         error = None
     outcome = run_sync(segment.start(call), call, classify)
@@ -409,15 +404,12 @@ async def repeat_async(
     if failure:
         error = failure.pop()
         fault = known.get(type(error)) or classify(error)
-    elif not shape.counts:  # a breaker further out must let the call in first
-        return await flow_async(segment, function, args, kwargs, failure, permit, circuit, took)
     else:
         error = fault = None
     policies: Value = segment.policies
     retry: Repeats = policies[shape.repeats]
-    breaker: Accounts = policies[-1]  # if it counts
+    breaker: Accounts = policies[-1]  # if there is a circuit
     tops = retry.tops if DEADLINE.get() is None else ()
-    counted = circuit if shape.counts else None  # the circuit, if attempts are counted here
     notes: Notes | None = None
     number = 1
     delay: float | None
@@ -425,8 +417,8 @@ async def repeat_async(
         try:
             while True:
                 if fault is None:  # an attempt
-                    if counted is not None and (permit := counted.generation) is None:
-                        permit, error, fault = _admitted(counted, function)
+                    if circuit is not None and (permit := circuit.generation) is None:
+                        permit, error, fault = _admitted(circuit, function)
                     if fault is None:
                         try:
                             value = await (function(*args, **kwargs) if kwargs else function(*args))
@@ -434,12 +426,12 @@ async def repeat_async(
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
                         except BaseException:  # cancelled: neutral, the permit goes back
-                            if counted is not None and permit is not None:
-                                counted.settle(permit, _NEUTRAL)
+                            if circuit is not None and permit is not None:
+                                circuit.settle(permit, _NEUTRAL)
                             raise
                         else:
-                            if counted is not None and permit is not None:
-                                _succeeded(counted, permit)
+                            if circuit is not None and permit is not None:
+                                _succeeded(circuit, permit)
                             if notes is not None and (
                                 notes.heard or LAST.get() is not None or RECORDER.get() is not None
                             ):
@@ -447,10 +439,10 @@ async def repeat_async(
                                 if told is not None:
                                     RUNTIME.tell(told)
                             return value
-                if counted is not None and permit is not None:
-                    breaker.account(counted, permit, error, fault, False)
-                    if counted.news:
-                        tell_news(counted)
+                if circuit is not None and permit is not None:
+                    breaker.account(circuit, permit, error, fault, False)
+                    if circuit.news:
+                        tell_news(circuit)
                 if notes is None:
                     notes = retry.opened(function, fault, None)
                     if notes is None:
@@ -487,7 +479,7 @@ async def repeat_async(
             if answers.answered(function, error, fault):  # type: ignore[arg-type]  # likewise
                 return answers.value
             raise error  # type: ignore[misc]
-        call = begin(function, args, kwargs, _caught(error, fault), None if shape.counts else permit, circuit)
+        call = begin(function, args, kwargs, _caught(error, fault), None, circuit)
     finally:
         error = None
     outcome = await run_async(segment.start(call), call, classify)
