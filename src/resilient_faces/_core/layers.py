@@ -350,7 +350,7 @@ def _segment(traits: Sequence[Traits], start: int, stop: int) -> _SegmentStep:
     if quiet and not looking:  # perhaps a retry, or a retry and a breaker, at the end: the direct path repeats for them
         counts = mine[-1].counts
         at = len(mine) - (2 if counts else 1)
-        # A circuit further out wants the one outcome of all attempts, and the time that they took: a flow gives it them.
+        # A circuit further out wants the one outcome of all attempts, and the time they took: a flow gives it both.
         if at >= 0 and mine[at].repeats and (counts or circuit is None):
             shape.repeat(counts=counts, beyond=at > 0, settles=at == 1 and mine[0].settles)
     return _SegmentStep(start, stop, shape, looking)
