@@ -342,6 +342,14 @@ _RETRY: Final = (
         "tenacity's stops work in our retry.",
     ),
     Mutation(
+        "tenacity-stock-stop-ignored",
+        "retry/_tenacity.py",
+        "if self._stop is not None and number >= self._stop.max_attempt_number:",
+        "if False:",
+        (TENACITY + "test_attempts_beside_a_stop",),
+        "A stop that counts attempts is asked by its member.",
+    ),
+    Mutation(
         "discarded-result-not-closed",
         "retry/policy.py",
         "yield from _discard(outcome, call)",
@@ -2392,7 +2400,7 @@ _FACES: Final = (
         "adapters/gallery.py",
         "        with self._changing:\n            state = self._room_for(len(rows))",
         "        with contextlib.nullcontext():\n            state = self._room_for(len(rows))",
-        (GALLERY + "test_writers_do_not_lose_each_others_changes",),
+        (GALLERY + "test_a_writer_waits_for_the_one_before_it",),
         "Changes come one after another.",
     ),
     Mutation(

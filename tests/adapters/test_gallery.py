@@ -294,6 +294,27 @@ def test_writers_do_not_lose_each_others_changes() -> None:
             assert (gallery.match(row).identity == f"{number}-{turn}") is (turn % 3 != 0)
 
 
+def test_a_writer_waits_for_the_one_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes while another has looked where its rows go, and has not put them there."""
+    gallery = Gallery("cards", length=LENGTH)
+    one, two = vectors(2, seed=3)
+    second = threading.Thread(target=gallery.add, args=("two", two))
+    look = Gallery._room_for
+
+    def slow(self: Gallery, more: int) -> Any:
+        state = look(self, more)
+        if second.ident is None:
+            second.start()
+            second.join(0.2)
+        return state
+
+    monkeypatch.setattr(Gallery, "_room_for", slow)
+    gallery.add("one", one)
+    second.join(20.0)
+    assert (len(gallery), gallery.embeddings) == (2, 2)
+    assert [gallery.match(row).identity for row in (one, two)] == ["one", "two"]
+
+
 # -- the file ---------------------------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,7 @@ def test_attempts_beside_a_stop(mode: Mode, clock: ManualRuntime) -> None:
     """Whichever comes first; without `attempts` the stop alone decides."""
     assert calls(mode, retry(attempts=2, stop=tenacity.stop_after_attempt(5)), Again()) == 2
     assert calls(mode, retry(attempts=7, stop=tenacity.stop_after_attempt(5)), Again()) == 5
+    assert calls(mode, retry(attempts=7, stop=tenacity.stop_any(tenacity.stop_after_attempt(5))), Again()) == 5
     assert calls(mode, retry(stop=tenacity.stop_after_attempt(5)), Again()) == 5
 
 
