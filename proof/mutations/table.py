@@ -2396,6 +2396,14 @@ _FACES: Final = (
         "Whatever is in the file, it is damaged, and says so.",
     ),
     Mutation(
+        "endpoint-port-unread",
+        "adapters/_aws_clients.py",
+        "            _ = url.port  #",
+        "            pass  #",
+        ("tests/adapters/test_aws_clients.py::test_wrong_options_are_named",),
+        "What stands where a port belongs may be a password: it is looked at where its error is not shown.",
+    ),
+    Mutation(
         "enrolled-without-the-lock",
         "adapters/gallery.py",
         "        with self._changing:\n            state = self._room_for(len(rows))",

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +65,10 @@ def test_wrong_options_are_named(local: Any) -> None:
     with pytest.raises(OptionError, match="without a user and a password") as wrong:
         LocalEndpoint("http://user:planted@127.0.0.1:80")
     assert "planted" not in str(wrong.value)
+    for port in ("planted", "99999"):  # as of `user:password` whose host was forgotten
+        with pytest.raises(OptionError, match=r"LocalEndpoint\.url must be an address") as wrong:
+            LocalEndpoint(f"http://user:{port}")
+        assert port not in "".join(traceback.format_exception(wrong.value))
 
 
 # -- the deadline --------------------------------------------------------------------------------------------------

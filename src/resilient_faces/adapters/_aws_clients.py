@@ -63,6 +63,7 @@ class LocalEndpoint:
         checks = Checks("LocalEndpoint")
         try:
             url = urlsplit(self.url if isinstance(self.url, str) else "")
+            _ = url.port  # read when first used, and its error would show what stands there: perhaps a password
         except ValueError:
             url = urlsplit("")
         good = url.scheme in ("http", "https") and bool(url.hostname)

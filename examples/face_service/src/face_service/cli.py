@@ -43,8 +43,9 @@ def command() -> click.Group:
     @click.group(
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-        epilog="Everything else is set by variables with the prefix FACE_SERVICE_; the README lists them. "
-        "Exit codes: 0 ok, 1 an invariant is broken, 2 wrong usage, 3 a dependency is missing.",
+        epilog="Everything else is set by variables with the prefix FACE_SERVICE_; "
+        "docs/how-to/face-service.md lists them. Exit codes: 0 ok, 1 it could not start or an invariant is broken, "
+        "2 wrong usage, 3 a dependency is missing.",
     )
     @click.version_option(package_name="face-service")
     @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
