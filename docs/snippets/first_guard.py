@@ -90,9 +90,9 @@ assert report.degraded
 assert report.source == "fallback"
 # --8<-- [end:reported]
 
+# --8<-- [start:asynchronous]
 import asyncio
 
-# --8<-- [start:asynchronous]
 heights = iter([ConnectionResetError("reset"), 480])
 
 
