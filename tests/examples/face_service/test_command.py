@@ -167,6 +167,15 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert "Take another port" in second.stderr
 
 
+def test_a_host_that_is_another_machine(tmp_path: Path) -> None:
+    """No other port would help."""
+    done = run("--host", "192.0.2.1", "--port", "0", "--data", str(tmp_path), **KEYS)
+    assert done.returncode == 2
+    assert "--host 192.0.2.1" in done.stderr
+    assert "Give --host an address of this machine." in done.stderr
+    assert "another port" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

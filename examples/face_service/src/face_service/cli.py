@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import secrets
@@ -208,7 +209,9 @@ def _serve(given: Mapping[str, Any], *, until_eof: bool, as_json: bool) -> int:
         return OK if serve(settings, as_json=as_json) == 0 else BROKEN
     except OSError as error:
         where = f"--host {settings.host} --port {settings.port}"
-        say(f"{where} cannot be listened on: {error.strerror}. Take another port, or 0.")
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        cure = "Take another port, or 0." if taken else "Give --host an address of this machine."
+        say(f"{where} cannot be listened on: {error.strerror}. {cure}")
         return USAGE
 
 
