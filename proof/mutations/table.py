@@ -65,6 +65,7 @@ PEOPLE = "tests/examples/face_service/test_people.py::"
 HEALTH = "tests/examples/face_service/test_health.py::"
 SERVICE_SESSIONS = "tests/examples/face_service/test_sessions.py::"
 SERVICE_COMMAND = "tests/examples/face_service/test_command.py::"
+SERVE = "tests/cli/test_rekognition.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
 REDIS = "tests/adapters/test_redis_store.py::"
@@ -3010,6 +3011,41 @@ _FACE_SERVICE: Final = (
     ),
 )
 
+_COMMANDS: Final = (
+    Mutation(
+        "ledger-blamed-on-the-port",
+        "cli/rekognition.py",
+        "        return Ledger(file)\n    except OSError as error:\n",
+        "        return Ledger(file)\n    except UnicodeError as error:\n",
+        (SERVE + "test_a_ledger_that_cannot_be_written_is_named",),
+        "Who is told to take another port looks in the wrong place.",
+    ),
+    Mutation(
+        "another-port-for-any-host",
+        "cli/given.py",
+        "if error.errno in _TAKEN else",
+        "if error.errno else",
+        (SERVE + "test_a_host_that_no_port_would_help",),
+        "No port is free on an address that this machine does not have.",
+    ),
+    Mutation(
+        "empty-host-is-every-address",
+        "cli/given.py",
+        "    if value is not None and not value.strip():\n",
+        "    if value is None:\n",
+        (SERVE + "test_an_empty_host_is_not_all_of_them",),
+        "A variable that is not set would open the endpoint, which checks nothing, to the network.",
+    ),
+    Mutation(
+        "region-of-any-letters",
+        "adapters/_aws_clients.py",
+        "_REGION.fullmatch(text) is not None",
+        'text != ""',
+        (CLIENTS + "test_wrong_options_are_named", SERVE + "test_wrong_usage"),
+        "The SDK's own error names no option, and comes once something was begun.",
+    ),
+)
+
 MUTATIONS: Final = (
     *_CLASSIFICATION,
     *_TELLING,
@@ -3025,4 +3061,5 @@ MUTATIONS: Final = (
     *_WEBHOOKS,
     *_FACES,
     *_SESSIONS,
+    *_COMMANDS,
 )

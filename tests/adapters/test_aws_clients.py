@@ -53,6 +53,9 @@ def test_wrong_options_are_named(local: Any) -> None:
         "connect.read_timeout",
         "connect.pool",
     ]
+    for region in ("us west 2", "us-west-2.", "-west", "us_west_2", "7", None):
+        with pytest.raises(OptionError, match=r"connect\.region must be a region such as 'us-west-2'; got"):
+            connect("s3", region=region)  # type: ignore[arg-type]
     with pytest.raises(UnknownOptionError, match="Did you mean read_timeout"):
         connect("s3", region="us-west-2", read_timout=1.0)
     with pytest.raises(OptionError, match=r"connect\.profile must be left out with an endpoint"):

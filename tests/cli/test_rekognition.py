@@ -161,7 +161,8 @@ def test_the_ledger_names_nobody(tmp_path: Path) -> None:
         (["--tps", "3", "--no-throttling"], 2, "contradict each other"),
         (["--engine", "insightface"], 2, "choose.pack must be a directory"),
         (["--engine", "best"], 2, "'best' is not one of"),
-        (["--host", "192.0.2.1"], 2, "cannot be listened on"),
+        (["--region", ""], 2, "'--region': must be the name of a region, such as us-west-2; got ''"),
+        (["--region", "foo bar"], 2, "'--region': must be the name of a region, such as us-west-2; got 'foo bar'"),
         (["--prot", "1"], 2, "No such option"),
     ],
 )
@@ -189,6 +190,37 @@ def test_a_taken_port_is_told() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert f"--port {hello['port']} cannot be listened on" in done.stderr
+    assert "Take another port, or 0." in done.stderr
+
+
+def test_an_empty_host_is_not_all_of_them() -> None:
+    """It is what a variable gives that is not set."""
+    command = [*COMMAND, "--port", "0", "--host", ""]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'--host': must be an address of this machine, such as 127.0.0.1; got ''" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid", "::1"])
+def test_a_host_that_no_port_would_help(host: str) -> None:
+    """Of another machine, of none, and of a kind that it does not listen on: the cure is another host."""
+    done = subprocess.run(
+        [*COMMAND, "--port", "0", "--host", host], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--host {host} --port 0 cannot be listened on" in done.stderr
+    assert "Give --host an IPv4 address of this machine." in done.stderr
+    assert "another port" not in done.stderr
+
+
+def test_a_ledger_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """It is the file that is wrong, and not the address; nothing else was begun."""
+    file = tmp_path / "none" / "calls.jsonl"
+    command = [*COMMAND, "--port", "0", "--ledger", str(file), "--data", str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--ledger {file} cannot be written: No such file or directory." in done.stderr
+    assert "--port" not in done.stderr
 
 
 def test_people_are_told_too() -> None:

@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import os
+import re
 import uuid
 import warnings
 import zlib
@@ -40,6 +41,8 @@ C = TypeVar("C")
 
 _HOOKED: Final = "_resilient_faces_hooks"  # where a client keeps what handles its events
 _MARK: Final = "_resilient_faces_protected"  # and what `protect` put on
+
+_REGION: Final = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 
 IDLE: Final = 60.0
 """Seconds without a request after which pooled connections are dropped: what froze or slept may hold dead ones."""
@@ -109,7 +112,7 @@ def connect(
     """
     checks = Checks("connect")
     checks.that(isinstance(service, str) and service != "", "service", "a name such as 'rekognition'", service)
-    checks.that(isinstance(region, str) and region != "", "region", "a region such as 'us-west-2'", region)
+    checks.that(is_region(region), "region", "a region such as 'us-west-2'", region)
     checks.seconds("connect_timeout", connect_timeout)
     if read_timeout is not None:
         checks.seconds("read_timeout", read_timeout)
@@ -160,6 +163,11 @@ def connect(
     if credentials is not None:
         client.meta.events.register(f"needs-retry.{_event_name(client)}", _Refresh(credentials))
     return client
+
+
+def is_region(text: object) -> bool:
+    """Whether this may be a region: it becomes a part of the service's address, so the SDK takes nothing else."""
+    return isinstance(text, str) and _REGION.fullmatch(text) is not None
 
 
 def _sharing_models(session: Any) -> Any:

@@ -7,16 +7,18 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from resilient_faces.cli import given
 from resilient_faces.cli.codes import MISSING, OK, USAGE
 from resilient_faces.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
     import click
 
-    from resilient_faces.adapters.local_rekognition import Objects, Quotas, RekognitionServer
+    from resilient_faces.adapters.local_rekognition import Ledger, Objects, Quotas, RekognitionServer
 
 SCHEMA: Final = 1
 _LOOPBACK: Final = ("127.", "::1", "localhost")
@@ -27,7 +29,9 @@ def command() -> click.Command:
     import click
 
     @click.command(short_help="Serve a Rekognition-compatible endpoint on this machine.")
-    @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+    @click.option(
+        "--host", default="127.0.0.1", show_default=True, callback=given.host, help="IPv4 address to listen on."
+    )
     @click.option(
         "--port", type=click.IntRange(0, 65535), default=8091, show_default=True, help="0 takes a free one and says it."
     )
@@ -49,7 +53,13 @@ def command() -> click.Command:
         metavar="DIR",
         help="Directory with an InsightFace model pack. Nothing is downloaded.",
     )
-    @click.option("--region", default="us-west-2", show_default=True, help="For ARNs and the default quotas.")
+    @click.option(
+        "--region",
+        default="us-west-2",
+        show_default=True,
+        callback=given.region,
+        help="For ARNs and the default quotas.",
+    )
     @click.option(
         "--tps",
         multiple=True,
@@ -119,7 +129,7 @@ def command() -> click.Command:
             _say(str(error))
             return MISSING
         except OSError as error:
-            _say(f"--host {host} --port {port} cannot be listened on: {error.strerror}. Take another port, or 0.")
+            _say(given.not_listened(host, port, error, "an IPv4 address"))
             return USAGE
         return _serve(server, data, region, as_json=as_json)
 
@@ -176,7 +186,6 @@ def _server(
 ) -> RekognitionServer:
     from resilient_faces.adapters.local_rekognition import (
         MODEL_VERSION,
-        Ledger,
         RekognitionServer,
         RekognitionService,
         Storage,
@@ -184,20 +193,32 @@ def _server(
     from resilient_faces.adapters.recogniser import choose
 
     chosen = choose(engine, pack=pack)
-    service = RekognitionService(
-        chosen,
-        storage=Storage(data, space=chosen.space, version=MODEL_VERSION),
-        region=region,
-        quotas=quotas,
-        objects=objects,
-        ledger=Ledger(ledger),
-    )
-    try:
+    with ExitStack() as opened:
+        storage = opened.enter_context(closing(Storage(data, space=chosen.space, version=MODEL_VERSION)))
+        service = RekognitionService(
+            chosen,
+            storage=storage,
+            region=region,
+            quotas=quotas,
+            objects=objects,
+            ledger=opened.enter_context(closing(_ledger(ledger))),
+        )
         service.warm_up()
-        return RekognitionServer(service, host=host, port=port)
-    except BaseException:
-        service.close()
-        raise
+        server = RekognitionServer(service, host=host, port=port)
+        opened.pop_all()  # they are the server's now
+        return server
+
+
+def _ledger(file: Path | None) -> Ledger:
+    from resilient_faces.adapters.local_rekognition import Ledger
+
+    try:
+        return Ledger(file)
+    except OSError as error:
+        raise OptionError(
+            f"--ledger {file} cannot be written: {error.strerror}. "
+            "Name a file in a directory that is there, and that you may write to."
+        ) from None
 
 
 def _serve(server: RekognitionServer, data: Path | None, region: str, *, as_json: bool) -> int:
