@@ -66,6 +66,7 @@ HEALTH = "tests/examples/face_service/test_health.py::"
 SERVICE_SESSIONS = "tests/examples/face_service/test_sessions.py::"
 SERVICE_COMMAND = "tests/examples/face_service/test_command.py::"
 SERVE = "tests/cli/test_rekognition.py::"
+REDRIVE = "tests/cli/test_redrive.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
 REDIS = "tests/adapters/test_redis_store.py::"
@@ -3043,6 +3044,54 @@ _COMMANDS: Final = (
         'text != ""',
         (CLIENTS + "test_wrong_options_are_named", SERVE + "test_wrong_usage"),
         "The SDK's own error names no option, and comes once something was begun.",
+    ),
+    Mutation(
+        "address-shown-as-a-queue",
+        "cli/given.py",
+        '    if "://" in value:\n',
+        "    if False:\n",
+        (REDRIVE + "test_wrong_options_are_named",),
+        "An address may hold a password, and that of a queue holds the account.",
+    ),
+    Mutation(
+        "other-queue-is-blamed",
+        "cli/redrive.py",
+        '            asked = "--to", target\n',
+        "",
+        (REDRIVE + "test_the_queue_that_is_not_there_is_named",),
+        "Of two queues the error is about one.",
+    ),
+    Mutation(
+        "queue-moved-into-itself",
+        "cli/redrive.py",
+        "            if source_url == target_url:\n",
+        "            if source == target:\n",
+        (REDRIVE + "test_a_queue_is_not_moved_into_itself",),
+        "A queue has a name and a URL.",
+    ),
+    Mutation(
+        "moved-and-not-told",
+        "cli/redrive.py",
+        "            if not run.moved and not run.failed:\n",
+        "            if True:\n",
+        (REDRIVE + "test_a_run_that_breaks_off_says_what_it_did",),
+        "Whoever starts it again wants to know what was done.",
+    ),
+    Mutation(
+        "no-rights-are-no-credentials",
+        "cli/redrive.py",
+        "        case Kind.auth if not answered:\n",
+        "        case Kind.auth:\n",
+        (REDRIVE + "test_what_the_service_refuses_is_said",),
+        "Who may not use a queue needs rights, and not other credentials.",
+    ),
+    Mutation(
+        "endpoint-of-the-environment-shown",
+        "adapters/_aws_clients.py",
+        "            if type(error) is not ValueError:\n",
+        "            if True:\n",
+        (REDRIVE + "test_what_the_sdk_lacks_is_said",),
+        "The SDK's text shows the address, which may hold a password.",
     ),
 )
 

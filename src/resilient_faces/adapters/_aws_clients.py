@@ -28,7 +28,13 @@ from resilient_faces.adapters._aws_credentials import FollowingCredentials
 from resilient_faces.adapters._aws_errors import AWS, NOT_THERE, REFRESHABLE, AwsError, DamagedAnswerError
 from resilient_faces.adapters._aws_operations import OPERATIONS, Operation, operation_of
 from resilient_faces.composing import Decorator, Guard
-from resilient_faces.errors import DeadlineExceededError, DecorationError, MissingExtraError, ResilienceWarning
+from resilient_faces.errors import (
+    DeadlineExceededError,
+    DecorationError,
+    MissingExtraError,
+    OptionError,
+    ResilienceWarning,
+)
 from resilient_faces.faults import Classification, Executed, Fault, Kind, matcher
 from resilient_faces.retry import Retry
 
@@ -70,8 +76,9 @@ class LocalEndpoint:
         except ValueError:
             url = urlsplit("")
         good = url.scheme in ("http", "https") and bool(url.hostname)
-        # Not shown: it may hold a password.
-        checks.that(good, "url", "an address such as http://127.0.0.1:8091", url.scheme or type(self.url).__name__)
+        shown = "another text" if isinstance(self.url, str) else self.url
+        cure = "Begin it with http:// or https://. It is not shown, since it may hold a password."
+        checks.that(good, "url", "an address such as http://127.0.0.1:8091", shown, cure)
         checks.that("@" not in url.netloc, "url", "without a user and a password", "one with them")
         checks.done()
 
@@ -137,7 +144,18 @@ def connect(
         session = _sharing_models(load("botocore.session").Session(profile=profile))
         credentials = _following(session, profile)
         of = boto3.Session(botocore_session=session)
-        client = of.client(service, region_name=region, config=config_class(**settings))
+        try:
+            client = of.client(service, region_name=region, config=config_class(**settings))
+        except ValueError as error:
+            if type(error) is not ValueError:
+                raise
+            client = None
+        if client is None:  # of the SDK's checks only the one of the address has no class of its own
+            raise OptionError(
+                f"AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_{service.upper()} must be an address such as "
+                "http://127.0.0.1:8091 (in the SDK's configuration: endpoint_url). It is not shown, since it may hold "
+                "a password."
+            )
         if _is_this_machine(client.meta.endpoint_url):  # AWS_ENDPOINT_URL says so; a proxy could not find it
             client = of.client(service, region_name=region, config=config_class(**settings, proxies={}))
     else:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import math
+import re
 from typing import TYPE_CHECKING, Final
+
+from resilient_faces.errors import OptionError
 
 if TYPE_CHECKING:
     import click
 
+_QUEUE: Final = re.compile(r"[a-zA-Z0-9_-]{1,80}(\.fifo)?")
+_ADDRESS: Final = re.compile(r"https?://[^/@?#\s]+/[^@?#\s]*[^/@?#\s]")
 _TAKEN: Final = (errno.EADDRINUSE, errno.EACCES)
 
 
@@ -20,6 +25,37 @@ def region(context: click.Context, option: click.Parameter, value: str) -> str:
 
     if not is_region(value):
         raise click.BadParameter(f"must be the name of a region, such as us-west-2; got {value!r}.", context, option)
+    return value
+
+
+def endpoint(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """For click's `callback`: the address of a server; what is none is not shown, since it may hold a password."""
+    import click
+
+    from resilient_faces.adapters.aws import LocalEndpoint
+
+    if value is not None:
+        try:
+            LocalEndpoint(value)
+        except OptionError:
+            text = (
+                "must be an address such as http://127.0.0.1:8091, without a user and a password. "
+                "What was given is not shown, since it may hold one."
+            )
+            raise click.BadParameter(text, context, option) from None
+    return value
+
+
+def queue(context: click.Context, option: click.Parameter, value: str) -> str:
+    """For click's `callback`: a queue of SQS. Addresses hold the account, so only names are shown."""
+    import click
+
+    if "://" in value:
+        good, shown = _ADDRESS.fullmatch(value) is not None, "another address"
+    else:
+        good, shown = _QUEUE.fullmatch(value) is not None, "an ARN" if value.startswith("arn:") else f"{value[:80]!r}"
+    if not good:
+        raise click.BadParameter(f"must be the name or the URL of a queue; got {shown}.", context, option)
     return value
 
 
