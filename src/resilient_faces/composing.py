@@ -24,7 +24,7 @@ from resilient_faces._core.outcome import name_of
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import changed, dataclass
 from resilient_faces.errors import DecorationError, OptionError, ResilienceWarning, UnknownOptionError
-from resilient_faces.faults import Classification, classify
+from resilient_faces.faults import Classification, Fault, classify
 
 __all__ = [
     "RULES",
@@ -133,8 +133,8 @@ if TYPE_CHECKING:
         async def aenter(self) -> object:
             """As `enter`, waiting without blocking the event loop."""
 
-        def leave(self, entry: object, error: BaseException | None) -> None:
-            """The block has ended."""
+        def leave(self, entry: object, error: BaseException | None, fault: Fault | None) -> None:
+            """The block has ended: well, with an error and what it means, or (`fault` is None) without evidence."""
 
 
 # -- the decorator -------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Decorator(Generic[T_co]):
             for policy in guarding.admissions():
                 entries.append((policy, policy.enter()))  # noqa: PERF401  # what got in must be known if the next does not
         except BaseException as error:
-            _leave(entries, error)
+            _leave(entries, error, None)
             raise
         _ENTERED.set((entries, _ENTERED.get()))
 
@@ -209,7 +209,7 @@ class Decorator(Generic[T_co]):
             for policy in guarding.admissions():
                 entries.append((policy, await policy.aenter()))  # noqa: PERF401  # as in `__enter__`
         except BaseException as error:
-            _leave(entries, error)
+            _leave(entries, error, None)
             raise
         _ENTERED.set((entries, _ENTERED.get()))
 
@@ -218,7 +218,12 @@ class Decorator(Generic[T_co]):
         assert entered is not None, "left a block that was never entered"
         entries, outer = entered
         _ENTERED.set(outer)
-        _leave(entries, error)
+        fault: Fault | None = None
+        try:
+            if entries and isinstance(error, Exception):
+                fault = (self.as_guard().classification or classify)(error)
+        finally:
+            _leave(entries, error, fault)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -245,10 +250,13 @@ _ENTERED: Final[ContextVar[_Entered | None]] = ContextVar("resilient_faces.enter
 """The blocks that this context is in, innermost first: an object that many tasks share keeps nothing of its own."""
 
 
-def _leave(entries: list[tuple[Admission, object]], error: BaseException | None) -> None:
-    while entries:
+def _leave(entries: list[tuple[Admission, object]], error: BaseException | None, fault: Fault | None) -> None:
+    if entries:
         policy, entry = entries.pop()
-        policy.leave(entry, error)
+        try:
+            policy.leave(entry, error, fault)
+        finally:  # whatever the user's code in it did, the ones further out must be left too
+            _leave(entries, error, fault)
 
 
 class _Bound:

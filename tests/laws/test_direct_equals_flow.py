@@ -70,6 +70,14 @@ class Interrupt(BaseException):
     pass
 
 
+class Confusing(Exception):
+    """An error that the classification chokes on."""
+
+
+class Puzzling(Exception):
+    """An error that the policies' own judgements choke on."""
+
+
 ERRORS: dict[str, type[BaseException]] = {
     "transient": Again,
     "throttled": Throttled,
@@ -78,10 +86,30 @@ ERRORS: dict[str, type[BaseException]] = {
     "missing": FileNotFoundError,
     "trips": PermissionError,
     "interrupt": Interrupt,
+    "confusing": Confusing,
+    "puzzling": Puzzling,
 }
-classification = first_match(
-    lambda error: Fault(Kind.throttled, "SlowDown", retry_after=2.5) if isinstance(error, Throttled) else None
-)
+
+
+def _classify(error: BaseException) -> Fault | None:
+    if isinstance(error, Confusing):
+        raise ZeroDivisionError
+    return Fault(Kind.throttled, "SlowDown", retry_after=2.5) if isinstance(error, Throttled) else None
+
+
+def _denied(error: BaseException) -> bool:
+    if isinstance(error, Puzzling):
+        raise ZeroDivisionError
+    return isinstance(error, PermissionError)
+
+
+def _bad(value: object) -> bool:
+    if value == "puzzling value":
+        raise ZeroDivisionError
+    return value == "bad"
+
+
+classification = first_match(_classify)
 
 
 # -- what can happen -----------------------------------------------------------------------------------------------
@@ -120,7 +148,7 @@ SECONDS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.0, 2.0, 3.0, 7.0])
 ADVANCE = st.builds(Do, st.just("advance"), SECONDS)
 BY_HAND = st.builds(Do, st.sampled_from(["reset", "force", "release", "disable", "observe"]), SECONDS)
 CALL = st.just(Do("call"))
-OUTCOMES = st.sampled_from(["ok", "ok", "ok", "bad", "transient", "transient", *ERRORS])
+OUTCOMES = st.sampled_from(["ok", "ok", "ok", "bad", "puzzling value", "transient", "transient", *ERRORS])
 ATTEMPTS = st.builds(Attempt, st.lists(st.one_of(ADVANCE, ADVANCE, CALL, BY_HAND), max_size=3).map(tuple), OUTCOMES)
 BETWEEN = st.lists(st.one_of(CALL, CALL, CALL, ADVANCE, BY_HAND), min_size=1, max_size=12)
 RULES = st.one_of(
@@ -138,8 +166,8 @@ BREAKERS = st.fixed_dictionaries(
         "growth": st.sampled_from([1.0, 2.0]),
         "probes": st.integers(1, 3),
         "probe_lease": st.sampled_from([0.75, 5.0]),
-        "on_result": st.sampled_from([None, lambda value: value == "bad"]),
-        "trip_on": st.sampled_from([None, PermissionError]),
+        "on_result": st.sampled_from([None, _bad]),
+        "trip_on": st.sampled_from([None, PermissionError, _denied]),
         "ignore": st.sampled_from([None, ValueError]),
     }
 )
@@ -149,7 +177,7 @@ RETRIES = st.fixed_dictionaries(
         "backoff": st.sampled_from([fixed(0.0), fixed(1.0), exponential(0.5, cap=3.0)]),
         "jitter": st.sampled_from([none(), full(), decorrelated()]),
         "idempotent": st.booleans(),
-        "on_result": st.sampled_from([None, lambda value: value == "bad"]),
+        "on_result": st.sampled_from([None, _bad]),
         "retriers": st.sampled_from([(), (Retrier(on=TimeoutError, attempts=2, backoff=0.5, jitter=full()),)]),
     }
 )
@@ -166,7 +194,7 @@ COUNTING = st.fixed_dictionaries(
         "trips": RULES,
         "recovery_timeout": st.sampled_from([0.5, 1.0, 4.0]),
         "probes": st.integers(1, 3),
-        "trip_on": st.sampled_from([None, PermissionError]),
+        "trip_on": st.sampled_from([None, PermissionError, _denied]),
     }
 )
 SETUPS = st.builds(
@@ -208,7 +236,7 @@ class World:
         elif setup.fallback == "function":
             made["fallback"] = fallback(function=lambda: "fell")
         elif setup.fallback == "result":
-            made["fallback"] = fallback(value="fell", on_result=lambda value: value == "bad")
+            made["fallback"] = fallback(value="fell", on_result=_bad)
         if setup.retry is not None:
             made["retry"] = retry(**setup.retry)
         if self.breaker is not None:
@@ -284,7 +312,9 @@ class World:
         self.depth -= 1
         self.log.append(last_outcome())
         if self.breaker is not None:
-            self.log.append(self.breaker.circuit.snapshot())
+            snapshot = self.breaker.circuit.snapshot()
+            assert self.depth or snapshot.probes == 0, "a probe's place was lost"
+            self.log.append(snapshot)
 
     def heard(self, what: Event) -> None:
         # A circuit whose refusal nobody would answer refuses at once, before there is an event to tell: `rejected`

@@ -29,13 +29,19 @@ __all__ = ["Circuited", "Joint", "Keyed", "Layer", "Traits", "found_traits", "la
 
 
 class Joint(Protocol):
-    """A policy that stands around the call instead of deciding after it."""
+    """A policy that stands around the call instead of deciding after it. It passes values on as they are."""
 
     def around(self, function: Target, asynchronous: bool) -> Target:
         """The function with this policy around it."""
 
 
 if TYPE_CHECKING:
+
+    class Heeding(Protocol):
+        """A joint that wants to know what errors mean: one with a true `heeds`."""
+
+        def around(self, function: Target, asynchronous: bool, classify: Classification) -> Target:
+            """The function with this policy around it, which reads errors as the rest of the guard does."""
 
     class Circuited(Protocol):
         """A policy with a circuit for the direct path to read."""
@@ -56,7 +62,7 @@ if TYPE_CHECKING:
         def live(self, key: object) -> Gate | None:
             """The key's circuit, if it is there already."""
 
-        def gate_of(self, key: object, args: tuple[object, ...]) -> Gate:
+        def gate_of(self, key: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Gate:
             """The key's circuit, made if need be."""
 
     class Layer(Protocol):
@@ -142,15 +148,18 @@ def traits_of(policy: object) -> Traits:
 class _JointLayer:
     """A policy that stands around the call."""
 
-    __slots__ = ("policy", "within")
+    __slots__ = ("classify", "policy", "within")
 
-    def __init__(self, policy: Joint, within: Layer | None) -> None:
+    def __init__(self, policy: Joint | Heeding, classify: Classification, within: Layer | None) -> None:
         self.policy = policy
+        self.classify = classify
         self.within = within
 
     def around(self, target: Target, asynchronous: bool) -> Target:
         inner = target if self.within is None else self.within.around(target, asynchronous)
-        return self.policy.around(inner, asynchronous)
+        if getattr(self.policy, "heeds", False):
+            return self.policy.around(inner, asynchronous, self.classify)  # type: ignore[call-arg]  # of both kinds
+        return self.policy.around(inner, asynchronous)  # type: ignore[call-arg]
 
     def describe(self) -> str:
         return f"around the call: {type(self.policy).__name__}"
@@ -214,28 +223,44 @@ def _has_circuit(policy: object) -> TypeGuard[Circuited]:
 
 
 def _examiner(looking: list[Callable[[object], bool]]) -> Callable[[object], bool] | None:
-    """True for a returned value that some policy takes for a fault; None if nobody looks."""
+    """True for a returned value that some policy takes for a fault, or chokes on; None if nobody looks."""
     if not looking:
         return None
-    return looking[0] if len(looking) == 1 else lambda value: any(look(value) for look in looking)
+    first, others = looking[0], looking[1:]
+
+    def examine(value: object) -> bool:
+        try:
+            return first(value) or any(look(value) for look in others)
+        except Exception:  # the flow asks again, where its error meets the right policies
+            return True
+
+    return examine
+
+
+_FEW_KEYS: Final = 16
 
 
 def _by_key(function: Target, segment: Segment, keyed: Keyed, timed: bool, asynchronous: bool) -> Target:
     """Chooses the circuit of each call and goes on with the closure for that circuit."""
     variants: dict[object, tuple[Gate, Target]] = {}
+    tidy = _FEW_KEYS  # when there are as many as this, those whose circuits are gone go too
 
-    def renew(key: object, args: tuple[object, ...]) -> Target:
-        for old in [old for old, (gate, _) in variants.items() if keyed.live(old) is not gate]:
-            variants.pop(old, None)
-        gate = keyed.gate_of(key, args)
+    def renew(key: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Target:
+        nonlocal tidy
+        gate = keyed.gate_of(key, args, kwargs)
         variant = close(function, segment, gate, timed, asynchronous)
         variants[key] = (gate, variant)
+        if len(variants) >= tidy:
+            for old, (known, _) in variants.copy().items():  # other threads go on adding to the original
+                if keyed.live(old) is not known:
+                    variants.pop(old, None)
+            tidy = max(_FEW_KEYS, 2 * len(variants))  # so that a new key costs the same however many there are
         return variant
 
     def variant_of(args: tuple[object, ...], kwargs: dict[str, object]) -> Target:
         key = keyed.key_of(args, kwargs)
         found = variants.get(key)
-        return found[1] if found is not None and keyed.live(key) is found[0] else renew(key, args)
+        return found[1] if found is not None and keyed.live(key) is found[0] else renew(key, args, kwargs)
 
     if asynchronous:
 
@@ -304,7 +329,7 @@ def layers(policies: tuple[Policy, ...], traits: tuple[Traits, ...], classify: C
             examine = _examiner([policies[at].examine for at in step.looking]) if step.looking else None  # type: ignore[attr-defined]
             layer = _SegmentLayer(mine, classify, examine, step.shape, layer)
         elif type(step) is _JointStep:
-            layer = _JointLayer(policies[step.at], layer)  # type: ignore[arg-type]
+            layer = _JointLayer(policies[step.at], classify, layer)  # type: ignore[arg-type]
         else:
             layer = _DeadlineLayer(step.seconds, layer)  # type: ignore[union-attr]
     return layer

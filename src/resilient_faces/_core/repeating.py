@@ -318,10 +318,6 @@ def repeat_sync(
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
-                        except BaseException:  # interrupted: neutral, the permit goes back
-                            if circuit is not None and permit is not None:
-                                circuit.settle(permit, _NEUTRAL)
-                            raise
                         else:
                             if circuit is not None and permit is not None:
                                 _succeeded(circuit, permit)
@@ -362,6 +358,10 @@ def repeat_sync(
                 error = fault = None  # the next attempt must not run with the last error's frames held here
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
+        except BaseException:  # interrupted, or the user's judgement raised: neutral, the permit goes back
+            if circuit is not None and permit is not None:
+                circuit.settle(permit, _NEUTRAL)
+            raise
         finally:
             if notes is not None:
                 notes.number = 0
@@ -425,10 +425,6 @@ async def repeat_async(
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
-                        except BaseException:  # cancelled: neutral, the permit goes back
-                            if circuit is not None and permit is not None:
-                                circuit.settle(permit, _NEUTRAL)
-                            raise
                         else:
                             if circuit is not None and permit is not None:
                                 _succeeded(circuit, permit)
@@ -468,6 +464,10 @@ async def repeat_async(
                 error = fault = None  # the next attempt must not run with the last error's frames held here
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
+        except BaseException:  # cancelled, or the user's judgement raised: neutral, the permit goes back
+            if circuit is not None and permit is not None:
+                circuit.settle(permit, _NEUTRAL)
+            raise
         finally:
             if notes is not None:
                 notes.number = 0
