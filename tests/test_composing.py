@@ -18,15 +18,18 @@ import pytest
 
 import resilient_faces
 from resilient_faces import (
+    Answer,
     Breaker,
     BulkheadFullError,
     CircuitOpenError,
+    Deadline,
     DeadlineExceededError,
     DecorationError,
     Event,
     Fault,
     Guard,
     Kind,
+    LastGood,
     OptionError,
     ResilienceWarning,
     RetryableError,
@@ -404,6 +407,16 @@ def generator() -> Iterator[int]:
     yield 1
 
 
+class Generating:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+class GeneratingAsync:
+    async def __call__(self) -> Any:
+        yield 1
+
+
 async def async_generator() -> Any:
     yield 1
 
@@ -414,6 +427,9 @@ async def async_generator() -> Any:
         (generator, "generator is a generator: what fails in it fails between the items"),
         (async_generator, "async_generator is an async generator"),
         (functools.partial(generator), "is a generator"),
+        (Generating(), "Generating is a generator"),
+        (functools.partial(Generating()), "is a generator"),
+        (GeneratingAsync(), "GeneratingAsync is an async generator"),
         (property(lambda self: 1), "a property cannot be guarded. Guard its getter"),
         (Service, "Service is a class: guard its methods, or a function that makes the object."),
         (5, "only what can be called can be guarded; got int."),
@@ -711,6 +727,92 @@ def test_a_user_s_joint_stands_where_it_is_named(mode: Mode, clock: ManualRuntim
     assert circuits["db"].snapshot().failures == 1
 
 
+# -- answers of policies further in ---------------------------------------------------------------------------------
+
+JOINTS = {
+    "nothing": (),
+    "a joint": (Tracing(),),
+    "a deadline": (Deadline(60.0),),
+    "a bulkhead": (bulkhead(5),),
+    "two joints": (Tracing(), Tracing()),
+    "a retry between joints": (Tracing(), retry(attempts=1), Tracing()),
+    "another circuit": (Breaker(), Breaker()),
+}
+ALL_RULES = [rule.id for rule in RULES]
+
+
+@pytest.mark.parametrize("between", JOINTS)
+def test_an_answer_from_further_in_is_no_result_to_look_at(mode: Mode, clock: ManualRuntime, between: str) -> None:
+    """Whatever stands between them: the outer policies know that the inner one answered."""
+    scripted = script(ConnectionResetError())
+    looking = retry(on_result=lambda value: value is None, backoff=0.0)
+    policy = guard(looking, *JOINTS[between], fallback(value=None), accept=ALL_RULES)
+    assert mode.run(policy, scripted) is None
+    assert scripted.count == 1
+
+
+@pytest.mark.parametrize("between", JOINTS)
+def test_a_chain_says_who_answered_further_in(mode: Mode, clock: ManualRuntime, between: str) -> None:
+    """And remembering the last good answer remembers no other."""
+    remembering = LastGood(60.0)
+    policy = guard(remembering, chain(lambda: "never"), *JOINTS[between], fallback(value="fell"), accept=ALL_RULES)
+    assert mode.run(policy, script(ConnectionResetError())) == Answer("fell", "fallback", True)
+
+
+@pytest.mark.parametrize("between", JOINTS)
+def test_the_first_answer_stands(mode: Mode, clock: ManualRuntime, between: str) -> None:
+    """A fallback that looks at values does not answer for another's."""
+    outer = fallback(value="outer", on_result=lambda value: value == "inner")
+    policy = guard(outer, *JOINTS[between], fallback(value="inner"), accept=ALL_RULES)
+    assert mode.run(policy, script(ConnectionResetError(), "inner")) == "inner"
+
+
+def test_describe_says_that_answers_are_marked() -> None:
+    """Both segments are flows then."""
+    said = guard(retry(), bulkhead(1), fallback(value=1), accept=ALL_RULES).describe()
+    assert said.count("so that answers of policies further in are known") == 2
+
+
+# -- what a synchronous call cannot await ---------------------------------------------------------------------------
+
+
+async def later(*_: object) -> str:
+    return "later"
+
+
+WAITING = {
+    "Fallback.function": fallback(function=later),
+    "Fallback.by_error": fallback(by_error={ValueError: later}),
+    "Fallback.by_kind": fallback(by_kind={Kind.unknown: later}),
+    "Chain.alternatives": chain(("later", later)),
+    "Retry.before_attempt": retry(before_attempt=later),
+    "Retry.after_attempt": retry(after_attempt=later),
+    "Retry.before_sleep": retry(before_sleep=later),
+}
+
+
+@pytest.mark.parametrize("option", WAITING)
+def test_a_coroutine_function_needs_an_async_call(resilience: None, option: str) -> None:
+    """Told when it is decorated or called, with policy and option."""
+    for policy in (WAITING[option], guard(Tracing(), WAITING[option])):
+        for use in (policy, policy.call):
+            with pytest.raises(DecorationError, match=rf"{option} is a coroutine function, and generator_free is none"):
+                use(generator_free)
+        assert policy(later)
+
+
+def generator_free() -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_coroutine_that_nobody_awaits_is_no_answer(clock: ManualRuntime) -> None:
+    """Of a function that looks like a plain one; what went wrong first is its context."""
+    with pytest.raises(TypeError, match="returned a coroutine to a synchronous call") as caught:
+        fallback(function=lambda: later(1)).call(script(ConnectionResetError()).function())
+    assert isinstance(caught.value.__context__, ConnectionResetError)
+
+
 def test_a_joint_that_forgets_to_return_is_named(resilience: None) -> None:
     """`around` must give back a function."""
 
@@ -753,6 +855,21 @@ def test_what_is_no_policy_is_refused(policies: tuple[Any, ...], said: str) -> N
     """With its place."""
     with pytest.raises(OptionError) as caught:
         guard(*policies)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"classify": "x"}, "guard.classify must be callable; got 'x'."),
+        ({"accept": 5}, "guard.accept must be a list of ids of rules (RF001"),
+        ({"accept": "RF001"}, "guard.accept must be a list of ids of rules (RF001"),
+    ],
+)
+def test_wrong_options_of_a_guard(options: dict[str, Any], said: str) -> None:
+    """Told at once, all of them, not when something fails."""
+    with pytest.raises(OptionError) as caught:
+        guard(retry(), **options)
     assert said in str(caught.value)
 
 

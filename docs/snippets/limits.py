@@ -160,10 +160,10 @@ def throttling(error: BaseException) -> Fault | None:
     return Fault(Kind.throttled, "SlowDown") if "slow down" in str(error) else None
 
 
-paced = rate_limit(50.0, classify=first_match(throttling))
+paced = rate_limit(50.0, classify=first_match(throttling))  # the whole guard reads errors like this
 send = script(RetryableError("please slow down"), "ok").function()
 
-assert guard(retry(attempts=2), paced, classify=first_match(throttling)).call(send) == "ok"
+assert guard(retry(attempts=2), paced).call(send) == "ok"
 assert paced.rate < 50.0
 clock.advance(5.0)
 assert paced.rate == 50.0  # 5 starts per second come back each second

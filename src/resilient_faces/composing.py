@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
@@ -351,7 +351,7 @@ class Guard(Decorator[T_co]):
         policies: The policies, outermost first.
     """
 
-    __slots__ = ("_outermost", "classification", "policies")
+    __slots__ = ("_outermost", "_waiting", "classification", "policies")
 
     def __init__(
         self,
@@ -367,6 +367,7 @@ class Guard(Decorator[T_co]):
                 found = _one_classification(self.policies, classification)
                 break
         self.classification = found
+        self._waiting = next((index for index, one in enumerate(known) if one.awaits), None)
         self._outermost = layers(self.policies, known, classify if found is None else found)
 
     def as_guard(self) -> Guard[T_co]:
@@ -411,7 +412,17 @@ class Guard(Decorator[T_co]):
         return closure
 
     def closure(self, target: Target, asynchronous: bool) -> Target:
-        """The function with all layers around it, innermost first."""
+        """The function with all layers around it, innermost first.
+
+        Raises:
+            DecorationError: A policy must await something of its own, and the call is synchronous.
+        """
+        if self._waiting is not None and not asynchronous:
+            policy = self.policies[self._waiting]
+            raise DecorationError(
+                f"{type(policy).__name__}.{traits_of(policy).awaits} is a coroutine function, and {name_of(target)} is "
+                "none: a synchronous call cannot await it. Give a plain function, or guard a coroutine function."
+            )
         layer = self._outermost
         return target if layer is None else layer.around(target, asynchronous)
 
@@ -479,6 +490,8 @@ def _flags(function: object) -> int:
     """The flags of the code that calling this runs; 0 if it is not written in Python."""
     while isinstance(function, (MethodType, functools.partial)):
         function = function.__func__ if isinstance(function, MethodType) else function.func
+    if not isinstance(function, (FunctionType, type)):
+        function = getattr(type(function), "__call__", None)  # noqa: B004  # what calling the object runs
     if isinstance(function, FunctionType):
         marked = getattr(function, "_is_coroutine_mark", None) is not None  # `inspect.markcoroutinefunction`
         return function.__code__.co_flags | (_COROUTINE if marked else 0)
@@ -790,8 +803,8 @@ def guard(
     traits = tuple([traits_of(policy) for policy in flat])
     for one in traits:
         good = good and (one.decides or one.joint)
-    if not good or not flat or accept:
-        _check_guard(policies, accept)
+    if not good or not flat or accept != () or (classify is not None and not callable(classify)):
+        _check_guard(policies, classify, accept)
     suspects = _worth_a_look(traits)
     if suspects:
         for rule in suspects:
@@ -800,7 +813,7 @@ def guard(
     return Guard(flat, classify, traits)
 
 
-def _check_guard(policies: Sequence[object], accept: Sequence[str]) -> None:
+def _check_guard(policies: Sequence[object], classify: object, accept: object) -> None:
     """Say what is wrong with what `guard` was given."""
     checks = Checks("guard")
     if not policies:
@@ -811,7 +824,11 @@ def _check_guard(policies: Sequence[object], accept: Sequence[str]) -> None:
         ):
             cure = "Mind the brackets." if isinstance(policy, type) or callable(policy) else ""
             checks.that(False, f"policies[{number}]", "a policy", policy, cure)
+    if classify is not None:
+        checks.function("classify", classify)
     known = {rule.id for rule in RULES}
-    for one in accept:
-        checks.that(one in known, "accept", f"ids of rules ({', '.join(sorted(known))})", one)
+    said = f"ids of rules ({', '.join(sorted(known))})"
+    if checks.that(isinstance(accept, Iterable) and not isinstance(accept, str), "accept", f"a list of {said}", accept):
+        for one in accept:  # type: ignore[attr-defined]  # see the line above
+            checks.that(one in known, "accept", said, one)
     checks.done()

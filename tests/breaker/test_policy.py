@@ -584,6 +584,12 @@ def test_a_copy_replaces_nothing(clock: ManualRuntime, copied: Callable[[object]
         ({"trips": consecutive}, "Breaker.trips must be one or more rules"),
         ({"trips": ()}, "Breaker.trips must be one or more rules"),
         ({"failures": 5}, "Breaker.failures must be exception classes, kinds of fault or predicates; got 5."),
+        ({"ignore": iter([KeyError])}, "An iterator can be read once only: give a tuple."),
+        (
+            {"initial": ["open"]},
+            "Breaker.initial must be one of closed, open, forced_open, disabled, metrics_only; got",
+        ),
+        ({"replace": "no"}, "Breaker.replace must be True or False; got 'no'."),
         ({"key": "host"}, "Breaker.key must be callable; got 'host'."),
         ({"store": object()}, "Breaker.store must be a BreakerStore"),
         ({"max_keys": 0}, "Breaker.max_keys must be 1 or more"),

@@ -205,7 +205,8 @@ class Breaker(Decorator[NoReturn]):
         checks.whole("max_keys", self.max_keys, 1)
         checks.seconds("refresh", self.refresh, above=False)
         checks.seconds("store_timeout", self.store_timeout)
-        checks.that(self.initial in _STATES, "initial", f"one of {', '.join(_STATES)}", self.initial)
+        known = isinstance(self.initial, str) and self.initial in _STATES
+        checks.that(known, "initial", f"one of {', '.join(_STATES)}", self.initial)
         for option, given in (
             ("open_for", self.open_for),
             ("on_result", self.on_result),
@@ -214,12 +215,9 @@ class Breaker(Decorator[NoReturn]):
         ):
             if given is not None:
                 checks.function(option, given)
-        for option in ("failures", "ignore", "trip_on"):
-            if getattr(self, option) is not None:
-                try:
-                    matcher(getattr(self, option))
-                except TypeError:
-                    checks.that(False, option, "exception classes, kinds of fault or predicates", getattr(self, option))
+        for option, match in (("failures", self.failures), ("ignore", self.ignore), ("trip_on", self.trip_on)):
+            checks.match(option, match)
+        checks.that(isinstance(self.replace, bool), "replace", "True or False", self.replace)
         checks.that(self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store)
         checks.that(self.store is None or self.name is not None, "name", "given if the circuit is shared", self.name)
 
@@ -509,6 +507,7 @@ _RARE: Final = (
     ("successes", None),
     ("probe_lease", 60.0),
     ("initial", "closed"),
+    ("replace", False),
 )
 
 
@@ -638,6 +637,11 @@ def circuit_breaker(
     checks = Checks("circuit_breaker")
     checks.whole("failure_threshold", failure_threshold, 1)
     checks.seconds("timeout", timeout)
+    for option, function in (("key", key), ("classify", classify)):
+        if function is not None:
+            checks.function(option, function)
+    checks.match("failures", failures)
+    checks.match("ignore", ignore)
     checks.that(
         not callable(name), "name", "a name", name, 'Write @circuit_breaker("db"), with brackets, above the function.'
     )
