@@ -20,6 +20,7 @@ import resilient_faces
 from resilient_faces import (
     Answer,
     Breaker,
+    Bulkhead,
     BulkheadFullError,
     CircuitOpenError,
     Deadline,
@@ -725,6 +726,178 @@ def test_a_user_s_joint_stands_where_it_is_named(mode: Mode, clock: ManualRuntim
     assert inside.seen == ["in", "out"] * 2
     assert outside.seen == ["in", "out"]
     assert circuits["db"].snapshot().failures == 1
+
+
+# -- guards in guards -------------------------------------------------------------------------------------------
+
+
+class Ours(Exception):
+    pass
+
+
+ours = first_match(lambda error: Fault(Kind.transient, "Ours") if isinstance(error, Ours) else None)
+theirs = first_match(lambda error: Fault(Kind.auth, "Theirs") if isinstance(error, Ours) else None)
+
+
+@pytest.mark.parametrize("put", [guard, lambda one: guard(deadline(60.0), one), lambda one: one])
+def test_a_guard_in_a_guard_keeps_its_classification(
+    mode: Mode, clock: ManualRuntime, put: Callable[[Guard[Any]], Guard[Any]]
+) -> None:
+    """Its policies are taken in its place, and read errors as they did."""
+    scripted = script(Ours(), "fine")
+    assert mode.run(put(guard(retry(backoff=0.0), classify=ours)), scripted) == "fine"
+
+
+def test_guards_that_classify_differently_do_not_go_together(resilience: None) -> None:
+    """Named in one, or one on top of the other."""
+    inner = guard(retry(), classify=ours)
+    for combine in (
+        lambda: guard(inner, guard(circuit_breaker("db"), classify=theirs)),
+        lambda: guard(inner, classify=theirs),
+        lambda: guard(bulkhead(1), classify=theirs)(inner(later)),
+    ):
+        with pytest.raises(OptionError, match="one classification for all policies"):
+            combine()
+    assert guard(inner, classify=ours)
+
+
+def test_what_a_guard_accepted_is_accepted(resilience: None) -> None:
+    """Named in another it does not warn again; a guard that is made from it does not either."""
+    inner = guard(circuit_breaker("db"), retry(), accept=["RF001"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard(deadline(60.0), inner)
+        guard(deadline(60.0), inner.with_options(attempts=5))
+        guard(deadline(60.0), copy.copy(inner))
+
+
+# -- blocks that do not end as they began ---------------------------------------------------------------------------
+
+
+def test_blocks_of_generators_end_in_any_order(clock: ManualRuntime) -> None:
+    """Each gives back what it took."""
+    outer, inner = bulkhead(1, name="outer"), bulkhead(1, name="inner")
+
+    def items() -> Iterator[int]:
+        with inner:
+            yield 1
+
+    with outer:
+        left = items()
+        next(left)
+    assert (outer.snapshot().running, inner.snapshot().running) == (0, 1)
+    left.close()
+    assert inner.snapshot().running == 0
+
+
+def test_a_generator_s_error_is_its_own_policy_s(clock: ManualRuntime) -> None:
+    """The circuit of the block that failed opens, not the one entered last."""
+    breakers = [Breaker("first", trips=consecutive(1)), Breaker("second", trips=consecutive(1))]
+
+    def items(breaker: Breaker) -> Iterator[int]:
+        with breaker:
+            yield 1
+            raise ConnectionResetError
+
+    first, second = [items(breaker) for breaker in breakers]
+    next(first)
+    next(second)
+    with pytest.raises(ConnectionResetError):
+        next(first)
+    second.close()
+    assert [breaker.circuit.state.value for breaker in breakers] == ["open", "closed"]
+
+
+@pytest.mark.parametrize("policy", [bulkhead(1), Deadline(60.0)])
+def test_a_block_begun_in_one_task_ends_in_another(clock: ManualRuntime, policy: Any) -> None:
+    """As frameworks do with generators that provide things."""
+
+    async def provided() -> Any:
+        async with policy:
+            yield "thing"
+
+    async def main() -> None:
+        for _ in range(2):
+            things = provided()
+            assert await asyncio.create_task(things.__anext__()) == "thing"
+            with pytest.raises(StopAsyncIteration):
+                await asyncio.create_task(things.__anext__())
+
+    asyncio.run(main())
+    if isinstance(policy, Bulkhead):
+        assert policy.snapshot().running == 0
+    with policy:
+        assert remaining() in (None, 60.0)
+    assert remaining() is None
+
+
+def test_a_block_that_was_never_entered(resilience: None) -> None:
+    """Says so, instead of taking another's place away."""
+    limit = bulkhead(1)
+    with bulkhead(1), pytest.raises(DecorationError, match="never entered"):
+        limit.__exit__(None, None, None)
+
+
+# -- what binds by itself -------------------------------------------------------------------------------------------
+
+
+class Binding:
+    """A decorator that is a class."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+    def __call__(self, *args: object) -> object:
+        return self.function(*args)
+
+    def __get__(self, instance: object, owner: type | None = None) -> object:
+        return self if instance is None else functools.partial(self, instance)
+
+
+@pytest.mark.parametrize("wrap", [Binding, functools.lru_cache(maxsize=8)])
+def test_what_binds_by_itself_is_a_method_still(clock: ManualRuntime, wrap: Callable[..., Any]) -> None:
+    """Under a guard as without one."""
+    failing = [ConnectionResetError(), ConnectionResetError()]
+
+    class Store:
+        @retry(backoff=0.0)
+        @wrap
+        def load(self, name: str) -> tuple[object, str]:
+            if failing:
+                raise failing.pop()
+            return self, name
+
+    store = Store()
+    assert store.load("x") == (store, "x")
+    assert Store.load(store, "y") == (store, "y")
+
+
+# -- calls by the wrong name ----------------------------------------------------------------------------------------
+
+
+def test_call_refuses_what_must_be_awaited(resilience: None) -> None:
+    """Unguarded, it would seem to work until something fails."""
+    with pytest.raises(DecorationError, match=r"later is a coroutine function. Use `await policy.acall"):
+        retry().call(later)
+    with pytest.raises(DecorationError, match="is a generator"):
+        retry().call(generator)
+    with pytest.raises(DecorationError, match="is a generator"):
+        asyncio.run(retry().acall(generator))  # type: ignore[arg-type]
+
+
+def test_describe_takes_values_that_cannot_be_compared() -> None:
+    """Such as arrays."""
+
+    class Array:
+        def __eq__(self, other: object) -> Any:
+            raise ValueError("ambiguous")
+
+        __hash__ = object.__hash__
+
+        def __repr__(self) -> str:
+            return "array"
+
+    assert "value=array" in fallback(value=Array()).describe()
 
 
 # -- answers of policies further in ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link, nobody
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.effects import Flow, Inner, Policy, Value, handed, innermost, unmarked
-from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news
+from resilient_faces._core.gates import INFO, LOG, OPEN, admission, rejection, tell_news
 from resilient_faces._core.outcome import (
     Call,
     Caught,
@@ -512,7 +512,7 @@ def _admitted(circuit: Gate, function: Callable[..., object]) -> tuple[Permit | 
     """Leave to make an attempt while the circuit does not let everybody through, or what the refusal comes to."""
     left = circuit.refusal()  # without a lock
     if not left:
-        granted = circuit.acquire()
+        granted = admission(circuit)
         if circuit.news:
             tell_news(circuit)
         if not isinstance(granted, Refused):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.drivers import run_sync
 from resilient_faces._core.effects import Flow, Inner, Tell
-from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news, transition_event
+from resilient_faces._core.gates import INFO, LOG, OPEN, admission, rejection, tell_news, transition_event
 from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
@@ -318,7 +318,7 @@ class Breaker(Decorator[NoReturn]):
             permit = circuit.generation
             if permit is None:
                 left = circuit.refusal()  # without a lock
-                granted = Refused(left) if left else circuit.acquire()
+                granted = Refused(left) if left else admission(circuit)
                 if circuit.news:
                     yield from _tell(circuit)
                 if isinstance(granted, Refused):
@@ -349,7 +349,7 @@ class Breaker(Decorator[NoReturn]):
         """As `flow`, for a circuit that processes share. It has no direct path, so no permit of one either."""
         circuit: Circuit = call.gate or self.circuit  # type: ignore[assignment]
         judged = yield from sharing.before(circuit)
-        granted = judged if isinstance(judged, Refused) else circuit.acquire(judged)
+        granted = judged if isinstance(judged, Refused) else admission(circuit, judged)
         yield from _tell(circuit)
         if isinstance(granted, Refused):
             return (yield from _refuse(circuit, granted.retry_after, call))
@@ -388,7 +388,7 @@ class Breaker(Decorator[NoReturn]):
                 "call(function)."
             )
         circuit = self.circuit
-        permit = circuit.acquire()
+        permit = admission(circuit)
         tell_news(circuit)
         if isinstance(permit, Refused):
             raise CircuitOpenError(circuit.name, permit.retry_after, circuit.last)
