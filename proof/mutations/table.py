@@ -1307,9 +1307,9 @@ _COMPOSING: Final = (
         "retriers-used-up",
         "retry/policy.py",
         "if type(given) is not tuple and isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):",
-        "if False:",
+        "if isinstance(given, list):",
         (RETRY + "test_retriers_that_can_be_read_once_only",),
-        "A generator of retriers is read once, and kept.",
+        "Retriers may come as a generator, which can be read once only.",
     ),
     Mutation(
         "matcher-reads-iterators",
