@@ -94,7 +94,7 @@ class Report:
     """How a call went.
 
     Attributes:
-        attempts: Calls made, the first included.
+        attempts: Attempts made, the first included; one that a policy further in refused is one too.
         elapsed: Seconds from the start to the end of the call; for a report on an exception, from the end of the
             first attempt, because nothing reads a clock while all is well.
         faults: What the failed attempts came to, in order.
