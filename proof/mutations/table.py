@@ -1290,7 +1290,7 @@ _COMPOSING: Final = (
     Mutation(
         "coroutine-function-in-a-sync-guard",
         "composing.py",
-        "if self._waiting is not None and not asynchronous:",
+        "if awaits := traits_of(policy).awaits:",
         "if False:",
         (COMPOSING + "test_a_coroutine_function_needs_an_async_call",),
         "A synchronous call cannot await: it must be told before something fails.",

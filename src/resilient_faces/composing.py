@@ -366,7 +366,7 @@ class Guard(Decorator[T_co]):
         policies: The policies, outermost first.
     """
 
-    __slots__ = ("_blocks", "_outermost", "_waiting", "accepted", "classification", "policies")
+    __slots__ = ("_blocks", "_outermost", "accepted", "classification", "policies")
 
     def __init__(
         self,
@@ -385,7 +385,6 @@ class Guard(Decorator[T_co]):
                 found = _one_classification(self.policies, classification)
                 break
         self.classification = found
-        self._waiting = next((index for index, one in enumerate(known) if one.awaits), None)
         self._outermost = layers(self.policies, known, classify if found is None else found)
 
     def as_guard(self) -> Guard[T_co]:
@@ -461,12 +460,13 @@ class Guard(Decorator[T_co]):
         Raises:
             DecorationError: A policy must await something of its own, and the call is synchronous.
         """
-        if self._waiting is not None and not asynchronous:
-            policy = self.policies[self._waiting]
-            raise DecorationError(
-                f"{type(policy).__name__}.{traits_of(policy).awaits} is a coroutine function, and {name_of(target)} is "
-                "none: a synchronous call cannot await it. Give a plain function, or guard a coroutine function."
-            )
+        if not asynchronous:
+            for policy in self.policies:
+                if awaits := traits_of(policy).awaits:
+                    raise DecorationError(
+                        f"{type(policy).__name__}.{awaits} is a coroutine function, and {name_of(target)} is none: a "
+                        "synchronous call cannot await it. Give a plain function, or guard a coroutine function."
+                    )
         layer = self._outermost
         return target if layer is None else layer.around(target, asynchronous)
 
