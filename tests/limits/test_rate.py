@@ -247,6 +247,30 @@ def test_a_throttled_call_slows_it_down(mode: Mode, clock: ManualRuntime, error:
     assert limiter.rate == (25.0 if isinstance(error, Throttled) else 50.0)
 
 
+def test_it_reads_the_guard_s_classification(mode: Mode, clock: ManualRuntime) -> None:
+    """As all other policies do."""
+    limiter = rate_limit(50.0, decrease=0.5)
+    with pytest.raises(Throttled):
+        mode.run(guard(limiter, classify=heed), script(Throttled()))
+    assert limiter.rate == 25.0
+
+
+def test_its_own_classification_is_the_guard_s(mode: Mode, clock: ManualRuntime) -> None:
+    """One for all policies: two different ones are refused."""
+    limiter = rate_limit(50.0, decrease=0.5, classify=heed)
+    scripted = script(Throttled(), "fine")
+    assert mode.run(guard(retry(), limiter), scripted) == "fine"
+    with pytest.raises(OptionError, match="one classification"):
+        guard(limiter, classify=first_match(lambda error: None))
+
+
+def test_the_first_throttling_answer_counts_however_slow_it_is(clock: ManualRuntime) -> None:
+    """Also of a limiter with less than two starts a second."""
+    limiter = rate_limit(0.5, decrease=0.5)
+    limiter.slow_down()
+    assert limiter.rate == 0.25
+
+
 class Interrupted:
     """A lock that an interrupt comes to, before it is taken or after."""
 
@@ -330,6 +354,8 @@ def test_as_a_block(clock: ManualRuntime, asynchronous: bool) -> None:
         ({"rate": 1.0, "recovery": 0.0}, "RateLimiter.recovery"),
         ({"rate": 1.0, "max_wait": -1.0}, "RateLimiter.max_wait"),
         ({"rate": 1.0, "max_wiat": 1.0}, "Did you mean max_wait?"),
+        ({"rate": 1.0, "name": 7}, "RateLimiter.name must be a name; got 7."),
+        ({"rate": 1.0, "classify": "heed"}, "RateLimiter.classify must be callable; got 'heed'."),
     ],
 )
 def test_options_are_checked(resilience: None, options: dict[str, object], words: str) -> None:

@@ -87,10 +87,19 @@ class Family:
             circuit = self.live.get(key)
             if circuit is None:
                 if len(self.live) >= self.terms.limit:
-                    calm = next((k for k, one in self.live.items() if one.calm is not None), None)
-                    self.live.pop(next(iter(self.live)) if calm is None else calm)
+                    self._evict(self.live)
                 circuit = self.live[key] = Circuit(self.name, self.terms.settings, key)
             return circuit
+
+    def _evict(self, live: dict[Hashable, Circuit]) -> None:
+        """Let the oldest calm circuit go, or the oldest if none is calm."""
+        keys = list(live)  # while we look, the garbage collector may take some: see `watch`
+        for key in keys:
+            circuit = live.get(key)
+            if circuit is None or circuit.calm is not None:
+                live.pop(key, None)
+                return
+        live.pop(keys[0], None)
 
     def watch(self, key: Hashable, instance: object) -> None:
         """Drop the key's circuit when the instance that it stands for is gone.

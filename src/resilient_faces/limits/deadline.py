@@ -13,6 +13,7 @@ from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import DeadlineExceededError
+from resilient_faces.faults import Fault
 
 __all__ = ["Deadline"]
 
@@ -59,6 +60,9 @@ class Deadline(Decorator[NoReturn]):
         """As `enter`; decorate a coroutine function to have it cut off."""
         return self.enter()
 
-    def leave(self, entry: Token[float | None], error: BaseException | None) -> None:
+    def leave(self, entry: Token[float | None], error: BaseException | None, fault: Fault | None) -> None:
         """The block has ended."""
-        DEADLINE.reset(entry)
+        try:
+            DEADLINE.reset(entry)
+        except ValueError:  # in another context than it began in: there it was never set
+            pass

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeVar
 
 from resilient_faces._core import workers
 from resilient_faces._core.context import DEADLINE, event, remaining
@@ -20,7 +20,7 @@ from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import RateLimitedError
-from resilient_faces.faults import Classification, Kind, classify
+from resilient_faces.faults import Classification, Fault, Kind, classify
 from resilient_faces.limits.store import LimiterStore, Pace
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["RateLimiter", "Reservation"]
 
 T = TypeVar("T")
+_THROTTLED: Final = Kind.throttled
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class RateLimiter(Decorator[NoReturn]):
         decrease: Factor on the rate after a throttling answer, more than 0 and less than 1.
         recovery: Starts per second that come back each second; a tenth of `rate` if None.
         floor: Lowest rate; a hundredth of `rate` if None.
-        classify: How errors are classified, to recognise throttling.
+        classify: How errors are classified, to recognise throttling; of a guard, all policies read the same.
         store: Where processes share the limiter, by its name: all of them together keep to the rate.
         processes: How many share it, for when the store is away and each goes by its share; None learns it from the
             store.
@@ -86,7 +87,6 @@ class RateLimiter(Decorator[NoReturn]):
 
     __slots__ = (
         "__weakref__",
-        "_classify",
         "_decrease",
         "_floor",
         "_full",
@@ -97,6 +97,7 @@ class RateLimiter(Decorator[NoReturn]):
         "_sharing",
         "_throttled",
         "_updated",
+        "classify",
         "max_wait",
         "name",
     )
@@ -104,6 +105,7 @@ class RateLimiter(Decorator[NoReturn]):
     answers: ClassVar[bool] = False
     quiet: ClassVar[bool] = True
     role: ClassVar[str] = "limiter"
+    heeds: ClassVar[bool] = True  # its `around` takes the guard's classification
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class RateLimiter(Decorator[NoReturn]):
         decrease: float = 0.7,
         recovery: float | None = None,
         floor: float | None = None,
-        classify: Classification = classify,
+        classify: Classification | None = None,
         store: LimiterStore | None = None,
         processes: int | None = None,
         store_timeout: float = 0.2,
@@ -135,6 +137,9 @@ class RateLimiter(Decorator[NoReturn]):
             checks.whole("processes", processes, 1)
             checks.that(store is not None, "processes", "left out without a store", processes)
         checks.seconds("store_timeout", store_timeout)
+        if classify is not None:
+            checks.function("classify", classify)
+        checks.name("name", name)
         checks.done()
         self.name = name
         self.max_wait = max_wait
@@ -143,12 +148,12 @@ class RateLimiter(Decorator[NoReturn]):
         self._decrease = decrease
         self._recovery = rate / 10.0 if recovery is None else recovery
         self._floor = rate / 100.0 if floor is None else floor
-        self._classify = classify
+        self.classify = classify
         self._lock = threading.RLock()  # it knows who holds it: see `_slot`
         now = RUNTIME.monotonic()
         self._next = now  # when the next free slot begins
         self._updated = now  # when the rate was brought up to date
-        self._throttled = now - 1.0
+        self._throttled = -math.inf
         self._sharing: Sharing | None = None
         if store is not None:
             from resilient_faces.limits.sharing import Sharing  # few limiters have a store
@@ -175,7 +180,7 @@ class RateLimiter(Decorator[NoReturn]):
     def options(self) -> tuple[object, ...]:
         """What it was made with; equal for limiters that do the same."""
         shared = () if self._sharing is None else self._sharing.options
-        paced = (self._full, self.max_wait, self._decrease, self._recovery, self._floor, self._classify)
+        paced = (self._full, self.max_wait, self._decrease, self._recovery, self._floor, self.classify)
         return (type(self), self.name, *paced, *shared)
 
     @property
@@ -285,18 +290,14 @@ class RateLimiter(Decorator[NoReturn]):
             longest = left if longest is None else min(longest, left)
         return self._reserve(1, longest)[0]
 
-    def _heed(self, error: Exception) -> None:
-        if self._classify(error).kind is Kind.throttled:
-            self.slow_down()
-
-    def around(self, function: Target, asynchronous: bool) -> Target:
+    def around(self, function: Target, asynchronous: bool, classify: Classification = classify) -> Target:
         """The function with a wait for its slot before it, and an ear for throttling after it."""
         if self._sharing is not None:
             shared = self._shared_async if asynchronous else self._shared_sync
-            return shared(function, self._sharing)
-        return self._async(function) if asynchronous else self._sync(function)
+            return shared(function, self._sharing, classify)
+        return self._async(function, classify) if asynchronous else self._sync(function, classify)
 
-    def _sync(self, function: Callable[..., object]) -> Target:
+    def _sync(self, function: Callable[..., object], classify: Classification) -> Target:
         @functools.wraps(function)
         def guarded(*args: object, **kwargs: object) -> object:
             delay = self._slot()
@@ -305,12 +306,13 @@ class RateLimiter(Decorator[NoReturn]):
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                self._heed(error)
+                if classify(error).kind is _THROTTLED:
+                    self.slow_down()
                 raise
 
         return guarded
 
-    def _async(self, function: Callable[..., Awaitable[object]]) -> Target:
+    def _async(self, function: Callable[..., Awaitable[object]], classify: Classification) -> Target:
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
             delay = self._slot()
@@ -319,7 +321,8 @@ class RateLimiter(Decorator[NoReturn]):
             try:
                 return await function(*args, **kwargs)
             except Exception as error:
-                self._heed(error)
+                if classify(error).kind is _THROTTLED:
+                    self.slow_down()
                 raise
 
         return guarded
@@ -339,27 +342,29 @@ class RateLimiter(Decorator[NoReturn]):
     async def _adrive(self, flow: Flow[T]) -> T:
         return await run_async(flow, Call(self.reserve, (), {}, None, None, None), classify)
 
-    def _shared_sync(self, function: Callable[..., object], sharing: Sharing) -> Target:
+    def _shared_sync(self, function: Callable[..., object], sharing: Sharing, classify: Classification) -> Target:
         @functools.wraps(function)
         def guarded(*args: object, **kwargs: object) -> object:
             self._drive(sharing.wait(self._longest()))
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                if self._classify(error).kind is Kind.throttled:
+                if classify(error).kind is _THROTTLED:
                     self._drive(sharing.slow_down())
                 raise
 
         return guarded
 
-    def _shared_async(self, function: Callable[..., Awaitable[object]], sharing: Sharing) -> Target:
+    def _shared_async(
+        self, function: Callable[..., Awaitable[object]], sharing: Sharing, classify: Classification
+    ) -> Target:
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
             await self._adrive(sharing.wait(self._longest()))
             try:
                 return await function(*args, **kwargs)
             except Exception as error:
-                if self._classify(error).kind is Kind.throttled:
+                if classify(error).kind is _THROTTLED:
                     await self._adrive(sharing.slow_down())
                 raise
 
@@ -381,15 +386,15 @@ class RateLimiter(Decorator[NoReturn]):
             return
         await RUNTIME.asleep(self._slot())
 
-    def leave(self, entry: object, error: BaseException | None) -> None:
+    def leave(self, entry: object, error: BaseException | None, fault: Fault | None) -> None:
         """A throttling error slows the limiter down."""
-        if not isinstance(error, Exception):
+        if fault is None or fault.kind is not _THROTTLED:
             return
         if self._sharing is None or not in_event_loop():
-            self._heed(error)
+            self.slow_down()
             return
         try:  # the end of a block cannot be awaited, and the loop must not wait for a store: not for its answer, then
-            workers.run(lambda: self._heed(error), 0.0)
+            workers.run(self.slow_down, 0.0)
         except workers.LimitPassed:
             pass
 
