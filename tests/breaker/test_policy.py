@@ -753,11 +753,11 @@ class _NoLock:
     def __exit__(self, *error: object) -> None: ...
 
 
-def test_a_closed_circuit_is_not_locked(mode: Mode) -> None:
+def test_a_closed_circuit_is_not_locked(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that succeeds costs a look at the circuit's slot: no lock is taken, no event is told."""
     breaker = Breaker("calm")
     guarded = breaker(mode.wrap(lambda: "ok"))
-    breaker.circuit._lock = _NoLock()  # type: ignore[assignment]
+    monkeypatch.setattr(breaker.circuit, "_lock", _NoLock())
     told: list[Event] = []
     stop = listen(told.append)
     assert mode.call(guarded) == "ok"

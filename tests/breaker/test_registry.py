@@ -279,6 +279,19 @@ def test_keys_are_bounded_and_the_oldest_calm_one_goes(clock: ManualRuntime) -> 
     assert circuits.of("host", "down").state is State.open
 
 
+def test_what_has_something_to_remember_goes_last(clock: ManualRuntime) -> None:
+    """A key that is held by hand, and one whose calls fail, outlast those that are quiet."""
+    breaker = Breaker("host", trips=failure_rate(0.9, calls=10), key=lambda host, *_: host, max_keys=3)
+    guarded = breaker(lambda host, bad=False: boom() if bad else host)
+    breaker.circuit_of("held").disable()
+    guarded("failing")
+    fail(guarded, "failing", True)
+    for number in range(20):
+        guarded(f"h{number}")
+    assert {one.key for one in circuits} == {"held", "failing", "h19"}
+    assert circuits.of("host", "held").state is State.disabled
+
+
 def test_an_evicted_key_begins_anew(clock: ManualRuntime) -> None:
     """Its function does not go on with the circuit that nobody can see any more."""
     guarded = Breaker("host", trips=consecutive(2), key=lambda host, *_: host, max_keys=1)(

@@ -10,6 +10,7 @@ from contextvars import Context
 from itertools import pairwise
 from typing import Any
 
+import anyio
 import pytest
 
 from resilient_faces import Breaker, CircuitOpenError, Event
@@ -882,3 +883,74 @@ def test_a_child_after_a_fork_has_no_trial(clock: ManualRuntime) -> None:
 
     here.call(probe)
     assert outcomes == []
+
+
+# -- answers that are none -----------------------------------------------------------------------------------------
+
+GARBAGE: list[Any] = [
+    "garbage",
+    {},
+    5,
+    Shared(1, "banana", 1.0),
+    Shared("7", "open", 1.0),  # type: ignore[arg-type]
+    Shared(1, "open", None),  # type: ignore[arg-type]
+    Shared(1, "open", float("nan")),
+    Shared(-1, "open", 1.0),
+    Shared(1, "closed", 0.0, reopenings="x"),  # type: ignore[arg-type]
+    Shared(1, "open", 1.0, last=7),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("answer", GARBAGE, ids=repr)
+@pytest.mark.parametrize("operation", ["load", "count", "save"])
+def test_an_answer_that_cannot_be_read_is_none(
+    mode: Mode, clock: ManualRuntime, events: list[Event], operation: str, answer: object
+) -> None:
+    """Calls go on by themselves, with their own results and errors, and one event says so."""
+
+    class Garbled(MemoryStore):
+        pass
+
+    setattr(Garbled, operation, lambda self, *_: answer)
+    breaker = process(Garbled(), refresh=0.0)
+    assert mode.run(breaker, script("fine")) == "fine"
+    fail(mode, breaker, 2)
+    assert breaker.circuit.state is State.open
+    refused(mode, breaker)
+    assert [one.code for one in events if one.type == "store_failed"] == ["UnreadableAnswer"]
+
+
+def test_a_store_in_memory_survives_a_fork(clock: ManualRuntime) -> None:
+    """A child's lock is its own, whoever held the parent's."""
+    store = MemoryStore()
+    held = store._lock
+    held.acquire()
+    store.after_fork()
+    assert store.load("db") is None
+    held.release()
+
+
+def test_a_busy_loop_does_not_keep_from_the_store(clock: ManualRuntime, events: list[Event]) -> None:
+    """The threads that a loop lends to everybody may all be busy: asking a store takes none of them."""
+
+    class Remote(MemoryStore):
+        inline = False
+
+    breaker = process(Remote(), store_timeout=5.0)
+    free = threading.Event()
+
+    async def main() -> None:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(int(limiter.total_tokens)):
+                tasks.start_soon(anyio.to_thread.run_sync, free.wait)
+            await anyio.wait_all_tasks_blocked()
+            assert not limiter.available_tokens
+            try:
+                with anyio.fail_after(4.0):
+                    assert await breaker.acall(script("fine").coroutine()) == "fine"
+            finally:
+                free.set()
+
+    anyio.run(main)
+    assert [one.type for one in events if one.type == "store_failed"] == []

@@ -154,6 +154,6 @@ async def _ask_async(request: Ask) -> object:
             return request.operation(*request.args)
         from resilient_faces._core import workers  # likewise
 
-        return await workers.run_async(lambda: request.operation(*request.args), request.limit)
+        return await workers.run_async(lambda: request.operation(*request.args), request.limit, apart=True)
     except Exception as error:
         return Unanswered(type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from resilient_faces._core.context import PROBES, event
@@ -11,7 +12,18 @@ from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces.events import Event
 from resilient_faces.faults import Executed, Fault, Kind
 
-__all__ = ["INFO", "LOG", "OPEN", "admission", "left_probe", "rejection", "tell_news", "transition_event"]
+__all__ = [
+    "INFO",
+    "LOG",
+    "OPEN",
+    "admission",
+    "know_states",
+    "left_probe",
+    "rejection",
+    "tell_news",
+    "transition_event",
+    "worst_state",
+]
 
 INFO: Final = logging.INFO
 LOG: Final = logger_of("breaker")
@@ -44,6 +56,22 @@ def left_probe(permit: Permit) -> None:
 
 
 _RIDES: Final = Permit()  # of no generation: what the call comes to is settled with the probe that it is part of
+
+
+class _Known:
+    """Where the states of named circuits are to be asked; `breaker/` says so when it is there."""
+
+    state_of: Callable[[str], str | None] | None = None
+
+
+def know_states(state_of: Callable[[str], str | None]) -> None:
+    """Have `worst_state` answered by this function."""
+    _Known.state_of = staticmethod(state_of)
+
+
+def worst_state(name: str) -> str | None:
+    """The worst state among the circuits of a name; None if there is no such circuit."""
+    return None if _Known.state_of is None else _Known.state_of(name)
 
 
 def rejection(circuit: Gate, retry_after: float, function: object) -> Event:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from resilient_faces._core.direct import close
 from resilient_faces._core.effects import Policy, Target
+from resilient_faces._core.outcome import mark_target
 from resilient_faces._core.repeating import Segment, Shape
 from resilient_faces.faults import Classification
 
@@ -204,7 +205,10 @@ class _SegmentLayer(Segment):
         self.within = within
 
     def around(self, target: Target, asynchronous: bool) -> Target:
-        function = target if self.within is None else self.within.around(target, asynchronous)
+        function = target
+        if self.within is not None:
+            function = self.within.around(target, asynchronous)
+            mark_target(function, target)
         if self.shape.circuit is None:
             return close(function, self, None, False, asynchronous)
         policy = self.policies[self.shape.circuit]

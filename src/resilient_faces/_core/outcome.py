@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import Enum
+from types import FunctionType
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from resilient_faces.faults import Fault
@@ -265,3 +266,16 @@ def qualname_of(function: object) -> str:
 def without_locals(qualname: str) -> str:
     """A qualified name from its last `<locals>` on."""
     return qualname.rpartition("<locals>.")[2]
+
+
+def mark_target(function: object, target: Callable[..., object]) -> None:
+    """Note on what a joint made which function of the user's is within: it makes another with each decorating."""
+    if isinstance(function, FunctionType):
+        function.__dict__["_resilient_faces_target"] = (id(function), target)
+
+
+def target_of(function: Callable[..., object]) -> Callable[..., object]:
+    """The function of the user's within what a joint made; any other is its own."""
+    noted, target = getattr(function, "_resilient_faces_target", (0, function))
+    # The note counts on that very object only: `functools.wraps` copies it to wrappers of others.
+    return target if noted == id(function) else function

@@ -18,7 +18,7 @@ from resilient_faces._core.loops import running_asyncio, tell_if_blocking
 from resilient_faces._light import dataclass
 from resilient_faces.events import Event, Listener
 
-__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "logger_of", "on_fork"]
+__all__ = ["RUNTIME", "TELLING", "ManualRuntime", "Runtime", "begin_anew", "logger_of", "on_fork"]
 
 SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
 
@@ -202,6 +202,14 @@ _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 def on_fork(thing: Forkable) -> None:
     """Have `thing.after_fork()` called in each forked child."""
     _forkables.add(thing)
+
+
+def begin_anew() -> None:
+    """For tests: whatever lives and remembers calls (circuits, limiters, last answers, ...) is as it was at first."""
+    for thing in list(_forkables):
+        begin = getattr(thing, "begin_anew", None)
+        if begin is not None:
+            begin()
 
 
 def _in_child() -> None:

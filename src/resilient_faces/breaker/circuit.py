@@ -131,10 +131,15 @@ class Circuit:
     def __init__(self, name: str, settings: Settings, key: Hashable = "") -> None:
         self.name = name
         self.key = key if isinstance(key, str) else str(key)
-        self.last: str | None = None
-        self.news: list[Transition] = _NONE
         self._settings = settings
         self._lock: threading.Lock | None = None  # made when first needed: most circuits never count anything
+        self._begin(begun=False)
+
+    def _begin(self, begun: bool) -> None:
+        """As it is at first; with a generation of its own if it has had one before."""
+        settings = self._settings
+        self.last: str | None = None
+        self.news: list[Transition] = _NONE
         self._rejections = _NO_REJECTIONS
         self._failures = 0
         self._opened = 0
@@ -151,7 +156,7 @@ class Circuit:
         self.calm: Permit | None = None
         self._statistics: tuple[Statistic, ...] = ()
         self._only: Statistic | None = None
-        self._close(begun=False)
+        self._close(begun)
         if settings.initial is not State.closed:
             trigger = {
                 State.open: Trigger.tripped,
@@ -164,6 +169,11 @@ class Circuit:
                 self._holders = {None: math.inf}
             self._move(trigger, RUNTIME.monotonic(), None)
             self.news = _NONE
+
+    def begin_anew(self) -> None:
+        """For tests: as if nothing had happened, for those too who hold it; nobody is told."""
+        with self._lock or self._new_lock():
+            self._begin(begun=True)
 
     def _new_lock(self) -> threading.Lock:
         with Circuit._making:

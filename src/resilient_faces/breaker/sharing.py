@@ -22,7 +22,7 @@ from resilient_faces._core.effects import Flow, Tell, Unanswered
 from resilient_faces._core.gates import transition_event
 from resilient_faces._core.outcome import Permit, Refused, Verdict
 from resilient_faces._core.runtime import RUNTIME, on_fork
-from resilient_faces._core.stores import MOST_LATE, Contact
+from resilient_faces._core.stores import MOST_LATE, Contact, checked
 from resilient_faces.breaker.circuit import Circuit
 from resilient_faces.breaker.machine import State
 from resilient_faces.breaker.registry import Family
@@ -253,7 +253,7 @@ class Sharing:
         return saved
 
     def _ask(self, circuit: Circuit, operation: Callable[..., T], *args: object) -> Flow[T | Unanswered]:
-        answer = yield from self._contact.ask(operation, *args, name=circuit.name, status=_local)
+        answer = yield from self._contact.ask(_read, operation, *args, name=circuit.name, status=_local)
         if isinstance(answer, Unanswered):
             self._again = self._next_look()
         return answer
@@ -285,6 +285,13 @@ class Sharing:
 
 of_family: Final[weakref.WeakKeyDictionary[Family, Sharing]] = weakref.WeakKeyDictionary()
 """One for each name: breakers of the same name share its circuits, and what is known of their records."""
+
+
+def _read(operation: Callable[..., T], *args: object) -> T:
+    """What the store answers, as far as it can be read: a record, none, or whether one was saved."""
+    answer = operation(*args)
+    record = answer is None or (isinstance(answer, Shared) and answer.sound)
+    return checked(record or isinstance(answer, bool), answer)
 
 
 def _local() -> str:
