@@ -1714,6 +1714,14 @@ _ADAPTERS: Final = (
         "botocore sends requests for 127.0.0.1 to the proxy.",
     ),
     Mutation(
+        "parent-s-connections",
+        "adapters/_aws_clients.py",
+        "        self._used = -math.inf\n",
+        "        pass\n",
+        ("tests/adapters/test_aws_fork.py::test_children_get_their_own_answers",),
+        "Parent and children would read each other's answers on one connection.",
+    ),
+    Mutation(
         "streams-may-lack-anything",
         "adapters/_aws_clients.py",
         "            _refuse_incomplete(name, parsed)\n        except",

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from resilient_faces._core.context import ATTEMPTS, Link, event, remaining, underway
 from resilient_faces._core.options import Checks, checked_call
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.adapters._aws_credentials import FollowingCredentials
 from resilient_faces.adapters._aws_errors import AWS, NOT_THERE, REFRESHABLE, AwsError, DamagedAnswerError
 from resilient_faces.adapters._aws_operations import OPERATIONS, Operation, operation_of
@@ -262,6 +262,7 @@ class _Hooks:
         """Begin to handle the client's events, unless others of this kind do already: those of `connect`."""
         if _HOOKED not in vars(self._client):
             setattr(self._client, _HOOKED, self)
+            on_fork(self)
             for name, handler in self._handlers():
                 self._client.meta.events.register(name, handler)
 
@@ -272,8 +273,15 @@ class _Hooks:
             for name, handler in self._handlers():
                 self._client.meta.events.unregister(name, handler)
 
+    def after_fork(self) -> None:
+        """The pooled connections are the parent's, whose answers come on them: the next call opens new ones.
+
+        Not here: a pool's lock may have been held when the process forked, and many a child never calls.
+        """
+        self._used = -math.inf
+
     def begin(self, model: Any, context: dict[str, Any], **_: object) -> None:
-        """Before a call: what remains of the deadline is its read timeout; connections from before a freeze go."""
+        """Before a call: what remains of the deadline is its read timeout; connections too old to trust are dropped."""
         left = remaining()
         limit = self._client.meta.config.read_timeout
         if self._own_times:
