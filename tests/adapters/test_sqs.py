@@ -179,6 +179,43 @@ def test_receipts_that_are_lost_are_let_go(services: Any, queue: Sqs) -> None:
     assert queue.waiting() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "reason",
+    ["Message does not exist or is not available for visibility timeout change.", "The receipt handle has expired."],
+)
+def test_a_lost_receipt_may_be_told_by_its_text_only(
+    local: Callable[..., Any], script: Callable[..., Any], caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """As of FIFO queues and expired receipts: the code is that of any wrong parameter, and the text has the receipt."""
+    caplog.set_level("DEBUG", logger="resilient_faces")
+    text = f"Value planted for parameter ReceiptHandle is invalid. Reason: {reason}"
+    wrong = (
+        400,
+        {"__type": "com.amazonaws.sqs#InvalidParameterValueException", "message": text},
+        {"x-amzn-query-error": "InvalidParameterValue;Sender"},
+    )
+    client = local("sqs")
+    seen = script(client, wrong)
+    queue = Sqs(client, "http://127.0.0.1/q.fifo")
+    delivery = Delivery("b", "planted", 1, "m", received=RUNTIME.monotonic())
+    queue.ack(delivery)
+    queue.retry(delivery, 5.0)
+    assert not queue.extend(delivery, 60.0)
+    heart = sqs._Heart(queue, delivery, 30)
+    assert not heart.beat()
+    assert heart.hold.lost
+    code = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue"}
+    seen.replies = [(200, {"Failed": [{**code, "Message": text}], "Successful": []})]
+    queue.ack_many([delivery])
+    seen.replies = [(200, {"Failed": [{**code, "Message": "Value is too long."}], "Successful": []})]
+    with pytest.raises(RefusedEntriesError) as caught:
+        queue.ack_many([delivery])
+    assert "planted" not in f"{caught.value!r}{caplog.text}"
+    seen.replies = [(400, {"message": "Value 1 for parameter VisibilityTimeout is invalid."}, wrong[2])]
+    with pytest.raises(Exception, match="VisibilityTimeout"):
+        queue.extend(delivery, 60.0)
+
+
 def test_a_retry_hands_the_message_out_again(queue: Sqs) -> None:
     """With its count."""
     queue.send("work")
@@ -477,12 +514,80 @@ def test_nobody_keeps_a_message_for_longer_than_twelve_hours(clock: ManualRuntim
     """Counted from when it was handed out."""
     line = Line()
     queue, delivery = held(line, received=clock.now)
-    heart = sqs._Heart(queue, delivery, 600)
     clock.advance(MAX_VISIBILITY - 100)
+    heart = sqs._Heart(queue, delivery, 600)
     assert heart.beat()
-    clock.advance(100)
+    clock.advance(99)
     assert not heart.beat()
-    assert (line.asked, heart.hold.lost) == ([100], True)
+    assert (line.asked, heart.hold.lost) == ([99], True)
+
+
+def test_an_extension_asks_for_no_more_than_the_queue_allows(clock: ManualRuntime) -> None:
+    """Twelve hours in all, less a second for what the answer took; what is too late is not asked for."""
+    line = Line()
+    queue, delivery = held(line, received=clock.now)
+    clock.advance(3600.0)
+    assert queue.extend(delivery, MAX_VISIBILITY)
+    queue.retry(delivery, 600.0)
+    clock.advance(MAX_VISIBILITY)
+    assert not queue.extend(delivery, 60.0)
+    queue.retry(delivery, 0.0)
+    assert line.asked == [MAX_VISIBILITY - 3601, 600, 0]
+
+
+def test_an_extension_that_hangs_hides_nothing(clock: ManualRuntime) -> None:
+    """It is given up in time for another; and when the time is over the message is lost, answer or no answer."""
+    told: list[object] = []
+
+    class Hanging(Line):
+        def change_message_visibility(self, **parameters: Any) -> dict[str, Any]:
+            told.append(remaining())
+            clock.advance(19.0)
+            told.append(heart.hold.lost)
+            clock.advance(1.0)
+            told.append(heart.hold.lost)
+            raise OSError
+
+    queue, delivery = held(Hanging(), received=clock.now)
+    heart = sqs._Heart(queue, delivery, 30)
+    clock.advance(10.0)
+    assert not heart.beat()
+    assert told == [10.0, False, True]
+
+
+def test_a_short_time_that_the_message_was_taken_for_counts(clock: ManualRuntime) -> None:
+    """The first extension comes within it, whatever each of them asks for."""
+    queue, delivery = held(Line(OSError("x")), received=clock.now)
+    heart = sqs._Heart(queue, dataclasses.replace(delivery, visibility=30), 600)
+    assert heart._next == clock.now + 10.0
+    clock.advance(10.0)
+    assert heart.beat()
+    assert heart._next == clock.now + 10.0
+    clock.advance(10.0)
+    assert heart.beat()
+    assert heart._next == clock.now + 200.0
+    clock.advance(590.0)
+    assert not heart.hold.lost
+    clock.advance(10.0)
+    assert heart.hold.lost
+
+
+def test_who_has_done_the_work_waits_for_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for longer than a second, whatever has become of the queue."""
+    monkeypatch.setattr(sqs, "_PATIENCE", 0.01)
+    answer = threading.Event()
+
+    class Hanging(Line):
+        def change_message_visibility(self, **parameters: Any) -> dict[str, Any]:
+            self.beaten.set()
+            assert answer.wait(30)
+            return {}
+
+    line = Hanging()
+    queue, delivery = held(line, received=RUNTIME.monotonic() - 20.0)
+    with queue.keep(delivery, 30):
+        assert line.beaten.wait(5)
+    answer.set()
 
 
 # -- faces and options --------------------------------------------------------------------------------------------

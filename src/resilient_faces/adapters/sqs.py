@@ -54,6 +54,7 @@ MOST_BYTES: Final = 1_048_576
 """Of a message, and of a batch: body and attributes."""
 _MOST_ATTRIBUTES: Final = 10
 _BATCH: Final = 10
+_PATIENCE: Final = 1.0  # seconds that an extension is waited for when the work is done
 _OVERHEAD: Final = 600  # bytes for our own attributes
 
 _log: Final = logger_of("sqs")
@@ -103,6 +104,7 @@ class Delivery:
         attributes: All that it carries, as SQS writes them.
         group: Of a FIFO queue.
         received: When it was handed out, by the monotonic clock.
+        visibility: Seconds that it was hidden for then.
     """
 
     body: str = field(repr=False)
@@ -116,6 +118,7 @@ class Delivery:
     attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     group: str | None = None
     received: float | None = None
+    visibility: int | None = None
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -140,11 +143,17 @@ class Hold:
     """A delivery that is kept hidden while it is worked on.
 
     Attributes:
-        lost: The receipt is no longer good, or the time is over and could not be extended: somebody else may have the
-            message by now.
+        gone: The queue says that the receipt is no longer good.
+        hidden_until: When others can receive the message, by the monotonic clock, as far as is known.
     """
 
-    lost: bool = False
+    gone: bool = False
+    hidden_until: float = math.inf
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else may have the message by now: the receipt is no longer good, or the time is over."""
+        return self.gone or RUNTIME.monotonic() >= self.hidden_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,17 +288,31 @@ class Sqs:
         _raise_unless_whole("sqs.DeleteMessageBatch", rest, len(entries) - len(rest) - len(refused), (), refused, left)
 
     def retry(self, delivery: Delivery, delay: float) -> None:
-        """Hand the message out again after `delay` seconds; one that somebody else has by now is theirs."""
+        """Hand the message out again after `delay` seconds; one that somebody else has by now is theirs.
+
+        Twelve hours after it was handed out it comes back whatever one asks for.
+        """
         self.extend(delivery, delay)
 
     def extend(self, delivery: Delivery, seconds: float) -> bool:
-        """Keep the message hidden for so many seconds from now; False if the receipt is no longer good."""
+        """Keep the message hidden for so many seconds from now, and no longer than the queue allows: twelve hours in all.
+
+        Returns:
+            False if the receipt is no longer good, or the twelve hours are over.
+        """
         whole = max(0, min(MAX_VISIBILITY, round(seconds)))
+        if whole:
+            whole = min(whole, _left_of(delivery))
+            if whole < 1:
+                return False
         return self._unless_lost("ChangeMessageVisibility", self._queue, delivery, VisibilityTimeout=whole)
 
     @contextmanager
     def keep(self, delivery: Delivery, visibility: int) -> Iterator[Hold]:
         """Keep the message hidden for as long as the block runs, by extending its time again and again.
+
+        An extension that gets no answer is given up after a third of the time, and asked for anew. Leaving the block
+        waits a second at most for one that is under way.
 
         Args:
             delivery: The message.
@@ -447,7 +470,7 @@ class Sqs:
             parameters = {"QueueUrl": self._queue, "Entries": batch}
             good, bad = self._requests.call(operation, parameters, read, idempotent=True)
             names.update((str(one["Id"]), str(one.get("MessageId", ""))) for one in good)
-            refused.update((str(one["Id"]), str(one.get("Code", ""))) for one in bad if one.get("SenderFault"))
+            refused.update((str(one["Id"]), _code_of(one)) for one in bad if one.get("SenderFault"))
             again = {str(one["Id"]) for one in bad if not one.get("SenderFault")}
             return [entry for entry in batch if entry["Id"] in again]
 
@@ -465,14 +488,14 @@ class Sqs:
             "MessageAttributeNames": ["All"],
             "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
         }
-        return self._requests.call("ReceiveMessage", parameters, _deliveries)
+        return self._requests.call("ReceiveMessage", parameters, lambda answer: _deliveries(answer, visibility))
 
     def _unless_lost(self, operation: str, url: str, delivery: Delivery, **parameters: Any) -> bool:
         try:
             self._requests(operation, QueueUrl=url, ReceiptHandle=delivery.receipt, **parameters)
         except Exception as error:
-            fault = classify_aws(error)
-            if fault is None or fault.code not in _LOST:
+            details: Mapping[str, Any] = (getattr(error, "response", None) or {}).get("Error") or {}
+            if _code_of(details) not in _LOST:
                 raise
             return False
         return True
@@ -524,13 +547,17 @@ class _Heart:
     """Extends one delivery's time from a thread until it is told to stop."""
 
     def __init__(self, queue: Sqs, delivery: Delivery, visibility: int) -> None:
-        self.hold = Hold()
         self._queue = queue
         self._delivery = delivery
         self._visibility = visibility
-        received = RUNTIME.monotonic() if delivery.received is None else delivery.received
-        self._ends = received + MAX_VISIBILITY
-        self._hidden_until = received + visibility
+        now = RUNTIME.monotonic()
+        hidden = delivery.visibility or visibility
+        hidden_until = (now if delivery.received is None else delivery.received) + hidden
+        self._third = hidden / 3.0
+        # A message that waited its turn has not got all of its time left.
+        self._next = hidden_until - 2.0 * self._third
+        # Somebody may have extended it by hand meanwhile: the first extension says whether it is lost.
+        self.hold = Hold(hidden_until=max(hidden_until, now + self._third))
         self._over = threading.Event()
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._run,), name="resilient_faces-heartbeat", daemon=True
@@ -541,42 +568,65 @@ class _Heart:
 
     def stop(self) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
-        third = self._visibility / 3.0
-        # A message that waited its turn has not got all of its time left.
-        first = self._hidden_until - 2.0 * third - RUNTIME.monotonic()
-        if not self._over.wait(max(0.0, first)) and self.beat():
-            while not self._over.wait(third) and self.beat():
-                pass
+        while not self._over.wait(max(0.0, self._next - RUNTIME.monotonic())) and self.beat():
+            pass
 
     def beat(self) -> bool:
         """Extend the time once; False if there is no more use in it."""
-        seconds = min(self._visibility, math.floor(self._ends - RUNTIME.monotonic()))
         began = RUNTIME.monotonic()
+        seconds = min(self._visibility, _left_of(self._delivery))
+        if self.hold.lost or seconds < 1:
+            self.hold.gone = True
+            return False
         try:
-            self.hold.lost = seconds < 1 or not self._queue.extend(self._delivery, seconds)
-            self._hidden_until = began + seconds
-        except Exception as error:  # two more beats come before its time is over
-            self.hold.lost = RUNTIME.monotonic() >= self._hidden_until
+            with Deadline(self._third):  # one that hangs leaves time for another
+                self.hold.gone = not self._queue.extend(self._delivery, seconds)
+        except Exception as error:
             fault = classify_aws(error)
             _log.info("visibility not extended: %s", type(error).__name__ if fault is None else fault.code)
+            self._next += self._third
+            return not self.hold.lost
+        self.hold.hidden_until = began + seconds
+        self._third = seconds / 3.0
+        self._next = began + self._third
         return not self.hold.lost
+
+
+def _left_of(delivery: Delivery) -> int:
+    """Seconds that the queue lets the message be hidden for yet."""
+    if delivery.received is None:
+        return MAX_VISIBILITY
+    # Less one: the queue's count began before the answer came, and it refuses what is a second too long.
+    return math.floor(delivery.received + MAX_VISIBILITY - RUNTIME.monotonic()) - 1
 
 
 _LOST: Final = ("ReceiptHandleIsInvalid", "MessageNotInflight")
 """The message was deleted, or handed out again when its time was over."""
 
 
-def _deliveries(answer: Mapping[str, Any]) -> tuple[Delivery, ...]:
+def _code_of(details: Mapping[str, Any]) -> str:
+    """The code of an error. A lost receipt has one of `_LOST`, where the queue may tell it by its text only."""
+    code = str(details.get("Code") or "").rpartition("AWS.SimpleQueueService.")[2]
+    # A FIFO queue's receipt ends with its time, any other when it expires. The text holds the receipt: it stays here.
+    if code.startswith("InvalidParameterValue") and _OF_RECEIPT in str(details.get("Message")):
+        return _LOST[0]
+    return code
+
+
+_OF_RECEIPT: Final = "for parameter ReceiptHandle is invalid"
+
+
+def _deliveries(answer: Mapping[str, Any], visibility: int) -> tuple[Delivery, ...]:
     try:
-        return tuple(_delivery(message) for message in answer.get("Messages") or ())
+        return tuple(_delivery(message, visibility) for message in answer.get("Messages") or ())
     except (KeyError, ValueError) as error:
         raise DamagedAnswerError("sqs.ReceiveMessage", f"a message lacks something ({type(error).__name__})") from None
 
 
-def _delivery(message: Mapping[str, Any]) -> Delivery:
+def _delivery(message: Mapping[str, Any], visibility: int) -> Delivery:
     system: Mapping[str, str] = message.get("Attributes") or {}
     attributes: Mapping[str, Any] = message.get("MessageAttributes") or {}
     name = str(message["MessageId"])
@@ -592,6 +642,7 @@ def _delivery(message: Mapping[str, Any]) -> Delivery:
         attributes=attributes,
         group=system.get("MessageGroupId"),
         received=RUNTIME.monotonic(),
+        visibility=visibility,
     )
 
 
