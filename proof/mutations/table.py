@@ -1722,6 +1722,14 @@ _ADAPTERS: Final = (
         "Parent and children would read each other's answers on one connection.",
     ),
     Mutation(
+        "one-partition-is-all-of-aws",
+        "adapters/_aws_clients.py",
+        'return (".aws", *(f".{name}" for name in sorted(names)))',
+        'return (".amazonaws.com", ".aws")',
+        (CLIENTS + "test_every_partition_is_aws",),
+        "China and the sovereign clouds have domains of their own; a stand-in's 500 is not retried.",
+    ),
+    Mutation(
         "streams-may-lack-anything",
         "adapters/_aws_clients.py",
         "            _refuse_incomplete(name, parsed)\n        except",

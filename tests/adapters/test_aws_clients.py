@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from resilient_faces._core.runtime import ManualRuntime
+from resilient_faces.adapters._aws_clients import is_aws
 from resilient_faces.adapters.aws import (
     AWS,
     NOT_THERE,
@@ -33,6 +34,7 @@ from resilient_faces.errors import CircuitOpenError, DeadlineExceededError, Opti
 from resilient_faces.faults import Executed, Kind
 from resilient_faces.flows import Verdict
 from resilient_faces.limits import Deadline, RateLimiter
+from resilient_faces.retry import Retry
 
 httpsession = pytest.importorskip("botocore.httpsession", reason="the extra `aws` is not installed")
 TIMES_PER_REQUEST = hasattr(httpsession.URLLib3Session, "_get_request_timeout")
@@ -311,6 +313,42 @@ def test_a_page_instead_of_xml_is_damage_and_no_missing_operation(local: Any, sc
     with pytest.raises(Exception, match=r".") as raised:
         client.copy_object(Bucket="bucket", Key="key", CopySource="bucket/other")
     assert AWS(raised.value).kind in (Kind.transient, Kind.integrity)
+
+
+@pytest.mark.parametrize("region", ["us-west-2", "cn-north-1", "eusc-de-east-1", "us-iso-east-1", "us-gov-west-1"])
+@pytest.mark.parametrize("dualstack", [False, True])
+def test_every_partition_is_aws(script: Any, clock: Any, region: str, dualstack: bool) -> None:
+    """China and the sovereign clouds have domains of their own: their names are regions, and their 500s are retried."""
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "dynamodb",
+        region_name=region,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(retries={"total_max_attempts": 1}, use_dualstack_endpoint=dualstack),
+    )
+    assert Requests(client).name_of("GetItem") == f"dynamodb/{region}/GetItem"
+    seen = script(client, (500, b"<html>oops</html>"), (200, {}))
+    protect(client, Retry())
+    client.get_item(TableName="table", Key={"k": {"S": "1"}})
+    assert len(seen.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://127.0.0.1:9", "127.0.0.1:9"),
+        ("http://stand-in", "stand-in"),
+        ("https://amazonaws.com.stand-in:80", "amazonaws.com.stand-in:80"),
+    ],
+)
+def test_what_stands_in_is_named_by_its_address(url: str, place: str, resilience: None) -> None:
+    """Another server is another circuit; a port that nobody gave is left out."""
+    client = connect("dynamodb", region="us-west-2", endpoint=LocalEndpoint(url))
+    assert Requests(client).name_of("GetItem") == f"dynamodb/{place}/GetItem"
+    assert not is_aws(url)
 
 
 def test_a_500_of_a_gateway_in_front_of_aws_stays_a_server_fault(script: Any, clock: Any) -> None:

@@ -575,18 +575,20 @@ def test_a_short_time_that_the_message_was_taken_for_counts(clock: ManualRuntime
 def test_who_has_done_the_work_waits_for_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for longer than a second, whatever has become of the queue."""
     monkeypatch.setattr(sqs, "_PATIENCE", 0.01)
-    answer = threading.Event()
+    answer, ended = threading.Event(), threading.Event()
 
     class Hanging(Line):
         def change_message_visibility(self, **parameters: Any) -> dict[str, Any]:
             self.beaten.set()
-            assert answer.wait(30)
+            answer.wait(5)
+            ended.set()
             return {}
 
     line = Hanging()
     queue, delivery = held(line, received=RUNTIME.monotonic() - 20.0)
     with queue.keep(delivery, 30):
         assert line.beaten.wait(5)
+    assert not ended.is_set()
     answer.set()
 
 

@@ -181,6 +181,19 @@ def _is_this_machine(url: str) -> bool:
         return False
 
 
+def is_aws(url: str) -> bool:
+    """Whether an address is AWS's own, in any of its partitions, and not of what stands in for it."""
+    return (urlsplit(url).hostname or "").endswith(_own_domains())
+
+
+@functools.cache
+def _own_domains() -> tuple[str, ...]:
+    """Of all partitions that this botocore knows: China and the sovereign ones have domains of their own."""
+    partitions = _models(None).load_data("partitions")["partitions"]
+    names = {one["outputs"][kind] for one in partitions for kind in ("dnsSuffix", "dualStackDnsSuffix")}
+    return (".aws", *(f".{name}" for name in sorted(names)))
+
+
 def _following(session: Any, profile: str | None) -> FollowingCredentials | None:
     """Give this session credentials that follow their source; None if it finds none, which the SDK then says."""
 
@@ -244,7 +257,7 @@ class _Hooks:
         self._own_times = own_times
         self._service = client.meta.service_model.service_name
         self._used = RUNTIME.wall()
-        self._local = not (urlsplit(client.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".aws"))
+        self._local = not is_aws(client.meta.endpoint_url)
 
     def _handlers(self) -> list[tuple[str, Callable[..., object]]]:
         name = _event_name(self._client)

@@ -16,7 +16,14 @@ from urllib.parse import urlsplit
 from resilient_faces._core.options import Checks, checked_call
 from resilient_faces._core.runtime import on_fork
 from resilient_faces.adapters._aws_accounts import accounts, is_label
-from resilient_faces.adapters._aws_clients import BODIES, bodies_of, fitted, refuse_coroutines, warn_of_inner_retries
+from resilient_faces.adapters._aws_clients import (
+    BODIES,
+    bodies_of,
+    fitted,
+    is_aws,
+    refuse_coroutines,
+    warn_of_inner_retries,
+)
 from resilient_faces.adapters._aws_costs import CostMeter
 from resilient_faces.adapters._aws_errors import AWS
 from resilient_faces.adapters._aws_operations import operation_of
@@ -114,9 +121,10 @@ class Requests:
         self.service: Final[str] = "" if meta is None else meta.service_model.service_name
         self.region: Final[str] = "" if meta is None else meta.region_name or ""
         self._place = self.region
-        url = urlsplit("" if meta is None else meta.endpoint_url)
-        if url.hostname and not url.hostname.endswith((".amazonaws.com", ".aws")):
-            self._place = f"{url.hostname}:{url.port}"  # another server is another circuit
+        url = "" if meta is None else meta.endpoint_url
+        if url and not is_aws(url):
+            at_place = urlsplit(url)  # another server is another circuit
+            self._place = f"{at_place.hostname}:{at_place.port}" if at_place.port else str(at_place.hostname)
         if account is None and meta is not None:
             account = accounts.label(client, self.service, self._place)
         self._owner = f"{account}/" if account else ""

@@ -295,7 +295,7 @@ class Sqs:
         self.extend(delivery, delay)
 
     def extend(self, delivery: Delivery, seconds: float) -> bool:
-        """Keep the message hidden for so many seconds from now, and no longer than the queue allows: twelve hours in all.
+        """Keep the message hidden for so many seconds from now, for no more than twelve hours in all.
 
         Returns:
             False if the receipt is no longer good, or the twelve hours are over.
