@@ -1730,6 +1730,22 @@ _ADAPTERS: Final = (
         "China and the sovereign clouds have domains of their own; a stand-in's 500 is not retried.",
     ),
     Mutation(
+        "gate-is-an-answer",
+        "adapters/_aws_clients.py",
+        "if body and answers and body.keys().isdisjoint",
+        "if False and body.keys().isdisjoint",
+        (CLIENTS + "test_an_object_of_somebody_else_is_no_answer",),
+        "What a network's gate says would pass for no item, a write, an empty queue.",
+    ),
+    Mutation(
+        "events-taken-away",
+        "adapters/_aws_clients.py",
+        "streamed = model.has_streaming_output or model.has_event_stream_output",
+        "streamed = model.has_streaming_output",
+        (CLIENTS + "test_a_stream_of_events_is_left_to_its_reader",),
+        "A stream can be read once.",
+    ),
+    Mutation(
         "streams-may-lack-anything",
         "adapters/_aws_clients.py",
         "            _refuse_incomplete(name, parsed)\n        except",

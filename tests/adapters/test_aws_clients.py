@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -283,6 +284,66 @@ def test_a_page_is_no_answer_of_any_service(local: Any, script: Any, service: st
             "dynamodb": lambda: client.get_item(TableName="table", Key={"k": {"S": "1"}}),
         }[service]()
     assert AWS(raised.value).kind is Kind.integrity
+
+
+GATE = {"message": "Please sign in to the network"}
+
+
+@pytest.mark.parametrize(
+    ("service", "call"),
+    [
+        ("dynamodb", lambda client: client.get_item(TableName="table", Key={"k": {"S": "1"}})),
+        ("dynamodb", lambda client: client.put_item(TableName="table", Item={"k": {"S": "1"}})),
+        ("sqs", lambda client: client.receive_message(**QUEUE)),
+        ("lambda", lambda client: client.get_function(FunctionName="f")),
+    ],
+)
+def test_an_object_of_somebody_else_is_no_answer(local: Any, script: Any, service: str, call: Any) -> None:
+    """What a network's gate says would pass for "no such item", "written" and "empty queue"."""
+    client = local(service)
+    script(client, (200, GATE))
+    with pytest.raises(DamagedAnswerError, match="nothing in the body"):
+        call(client)
+
+
+def test_answers_may_be_empty_and_grow(local: Any, script: Any) -> None:
+    """No item, members that this botocore does not know yet, answers without members."""
+    table, queue, functions = local("dynamodb"), local("sqs"), local("lambda")
+    known = (200, {"Item": {"k": {"S": "1"}}, "New": 1})
+    script(table, (200, {}), known)
+    assert "Item" not in table.get_item(TableName="table", Key={"k": {"S": "1"}})
+    assert table.get_item(TableName="table", Key={"k": {"S": "1"}})["Item"] == {"k": {"S": "1"}}
+    script(queue, (200, {}), (200, b""), (200, {"New": 1}))
+    for _ in range(3):
+        queue.delete_message(**QUEUE, ReceiptHandle="r")
+    script(functions, (200, {"Runtime": "any", "New": 1}))
+    assert functions.get_function_configuration(FunctionName="f")["Runtime"] == "any"
+
+
+def test_a_stream_of_events_is_left_to_its_reader(local: Any, script: Any) -> None:
+    """Whoever looks into it before has taken its events away."""
+
+    def event(kind: str, payload: bytes) -> bytes:
+        told = {":message-type": "event", ":event-type": kind, ":content-type": "application/octet-stream"}
+        headers = b"".join(
+            bytes([len(name)]) + name.encode() + b"\x07" + len(value).to_bytes(2, "big") + value.encode()
+            for name, value in told.items()
+        )
+        head = (16 + len(headers) + len(payload)).to_bytes(4, "big") + len(headers).to_bytes(4, "big")
+        whole = head + zlib.crc32(head).to_bytes(4, "big") + headers + payload
+        return whole + zlib.crc32(whole).to_bytes(4, "big")
+
+    client = local("s3")
+    script(client, (200, event("Records", b"rows") + event("End", b"")))
+    answer = client.select_object_content(
+        Bucket="bucket",
+        Key="key",
+        Expression="SELECT * FROM S3Object",
+        ExpressionType="SQL",
+        InputSerialization={"CSV": {}},
+        OutputSerialization={"CSV": {}},
+    )
+    assert list(answer["Payload"]) == [{"Records": {"Payload": b"rows"}}, {"End": {}}]
 
 
 def test_a_stand_in_that_lacks_the_operation_is_not_retried(local: Any, script: Any, clock: Any) -> None:

@@ -378,7 +378,8 @@ def refuse_damaged(http_response: Any, parsed: Mapping[str, Any], model: Any, **
     """
     service = model.service_model
     name = f"{service.service_name}.{model.name}"
-    if model.has_streaming_output and http_response.status_code < 300:
+    streamed = model.has_streaming_output or model.has_event_stream_output
+    if streamed and http_response.status_code < 300:
         try:
             _refuse_incomplete(name, parsed)
         except DamagedAnswerError:
@@ -398,16 +399,30 @@ def refuse_damaged(http_response: Any, parsed: Mapping[str, Any], model: Any, **
     answers = model.output_shape is not None and bool(model.output_shape.members)
     if protocol == "json":
         try:
-            whole = isinstance(json.loads(content or b"{}"), dict)
+            body = json.loads(content or b"{}")
         except ValueError:
-            whole = False
-        if not whole or (not content and answers):
+            body = None
+        if not isinstance(body, dict) or (not content and answers):
             raise DamagedAnswerError(name, "the body is no JSON object")
+        if body and answers and body.keys().isdisjoint(_members_of_body(model.output_shape) or body):
+            # Such as {"message": "Please sign in"} of a network's gate, which else would pass for "no such item".
+            raise DamagedAnswerError(name, "nothing in the body is a member of its answers")
     elif protocol == "cbor" and http_response.headers.get("smithy-protocol") != "rpc-v2-cbor":
         raise DamagedAnswerError(name, "the answer is not of the protocol")
     elif _is_page(http_response):
         raise DamagedAnswerError(name, "the body is a page")
     _refuse_incomplete(name, parsed)
+
+
+def _members_of_body(shape: Any) -> set[str]:
+    """What the body of an answer may hold, as it stands there; empty where the body is of another shape."""
+    if "payload" in shape.serialization:
+        return set()
+    return {
+        member.serialization.get("name", name)
+        for name, member in shape.members.items()
+        if "location" not in member.serialization
+    }
 
 
 def _refuse_incomplete(name: str, parsed: Mapping[str, Any]) -> None:
