@@ -1900,6 +1900,14 @@ _ADAPTERS: Final = (
         "Two processes with one data directory would not see each other's faces.",
     ),
     Mutation(
+        "another-engine-s-blindness",
+        "adapters/local_rekognition/storage.py",
+        '                db.execute("DELETE FROM indexed")  # where',
+        "                pass  # where",
+        (STORAGE + "test_what_another_engine_did_not_see_is_forgotten",),
+        "A picture in which one engine saw no face would stay faceless for every other.",
+    ),
+    Mutation(
         "session-used-twice",
         "adapters/local_rekognition/liveness.py",
         "if session.status not in _OPEN:",
