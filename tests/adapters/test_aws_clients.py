@@ -228,6 +228,16 @@ BODIES: dict[str, dict[str, Any]] = {
     "s3.HeadObject": {"Bucket": "bucket", "Key": "k"},
     "s3.PutObject": {"Bucket": "bucket", "Key": "k", "Body": b""},
     "s3.CopyObject": {"Bucket": "bucket", "Key": "k", "CopySource": "bucket/other"},
+    "s3.CreateMultipartUpload": {"Bucket": "bucket", "Key": "k"},
+    "s3.UploadPart": {"Bucket": "bucket", "Key": "k", "UploadId": "u", "PartNumber": 1, "Body": b""},
+    "s3.UploadPartCopy": {
+        "Bucket": "bucket",
+        "Key": "k",
+        "UploadId": "u",
+        "PartNumber": 1,
+        "CopySource": "bucket/other",
+    },
+    "s3.CompleteMultipartUpload": {"Bucket": "bucket", "Key": "k", "UploadId": "u"},
     "sqs.SendMessage": {"QueueUrl": "http://127.0.0.1:9/q", "MessageBody": "body"},
     "sqs.GetQueueAttributes": {"QueueUrl": "http://127.0.0.1:9/q", "AttributeNames": ["All"]},
     "sns.Publish": {"TopicArn": "arn:aws:sns:us-west-2:1:t", "Message": "m"},
@@ -239,8 +249,16 @@ def answer_of(name: str, members: tuple[str, ...]) -> tuple[int, Any, dict[str, 
     service = name.partition(".")[0]
     if service == "s3":
         headers = {"ETag": {"ETag": '"tag"'}, "ContentLength": {"Content-Length": "0"}}
-        copied = b"<CopyObjectResult><ETag>tag</ETag></CopyObjectResult>" if "CopyObjectResult.ETag" in members else b""
-        return 200, copied, {key: value for one in members for key, value in headers.get(one, {}).items()}
+        bodies = {
+            "s3.CopyObject": ("CopyObjectResult.ETag", b"<CopyObjectResult><ETag>tag</ETag></CopyObjectResult>"),
+            "s3.UploadPartCopy": ("CopyPartResult.ETag", b"<CopyPartResult><ETag>tag</ETag></CopyPartResult>"),
+            "s3.CreateMultipartUpload": ("UploadId", b"<R><UploadId>u</UploadId></R>"),
+            "s3.CompleteMultipartUpload": ("ETag", b"<R><ETag>tag</ETag></R>"),
+        }
+        told, body = bodies.get(name, ("", b""))
+        if name in bodies:
+            return 200, body if told in members else b"<R></R>", {}
+        return 200, b"", {key: value for one in members for key, value in headers.get(one, {}).items()}
     if service == "sns":
         body = "".join(f"<{one}>1</{one}>" for one in members)
         return 200, f"<PublishResponse><PublishResult>{body}</PublishResult></PublishResponse>".encode(), {}
