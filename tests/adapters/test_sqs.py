@@ -632,10 +632,131 @@ def test_the_async_face_keeps_a_message_too(backend: str) -> None:
 
 
 def test_attributes_of_others_are_kept(services: Any, queue: Sqs) -> None:
-    """Ten are as many as a message takes: then ours give way."""
-    theirs = {f"theirs{number}": {"DataType": "Binary", "BinaryValue": b"\x00"} for number in range(10)}
+    """Ten are as many as a message takes. A dead letter has ours beside them; on its way back they are as they were."""
+    theirs: dict[str, Any] = {
+        f"theirs{number}": {"DataType": "Binary", "BinaryValue": b"\x00\xff"} for number in range(9)
+    }
+    theirs["theirs9"] = {"DataType": "String.own", "StringValue": "x"}
     services.direct("sqs").send_message(QueueUrl=queue._queue, MessageBody="x", MessageAttributes=theirs)
     (delivery,) = take(queue)
     queue.dead(delivery, Fault(Kind.invalid, "code"))
     (letter,) = dead_letters(services, queue)
-    assert set(letter.attributes) == set(theirs)
+    assert (letter.id, letter.reason) == (delivery.message_id, "invalid: code")
+    assert set(letter.attributes) == {*theirs, "id", "reason"}
+    queue.extend(dataclasses.replace(letter, received=None), 0.0)
+    Sqs(services.direct("sqs"), queue._dead_letters or "").retry(letter, 0.0)
+    assert [one.error_code for one in queue.redrive()] == [""]
+    (back,) = take(queue)
+    given = ("DataType", "StringValue", "BinaryValue")
+    assert {
+        name: {part: value[part] for part in given if part in value} for name, value in back.attributes.items()
+    } == theirs
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"a": 1}', '{"a": "b"}', "[" * 100_000])
+def test_what_others_call_as_we_do_is_theirs(text: str) -> None:
+    """An attribute of that name may be anything."""
+    attributes = {sqs._FOLDED: {"DataType": "String", "StringValue": text}}
+    assert sqs._unfolded(attributes) == attributes
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "name"),
+    [
+        ("30", "Number", "id"),
+        ("1699999000000", "Number", "id"),  # milliseconds
+        ("1699999000", "String", "id"),
+        ("1699999000", "Number", "theirs"),
+        ("1e400", "Number", "id"),
+        ("soon", "Number", "id"),
+    ],
+)
+def test_a_deadline_of_others_drops_nothing(
+    local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime, value: str, kind: str, name: str
+) -> None:
+    """An attribute of that name counts on a message with an id, as a number that is seconds since 1970."""
+    client = local("sqs")
+    message = {
+        "MessageId": "m",
+        "ReceiptHandle": "r",
+        "Body": "b",
+        "MessageAttributes": {
+            name: {"DataType": "String", "StringValue": "x"},
+            "deadline": {"DataType": kind, "StringValue": value},
+        },
+    }
+    seen = script(client, (200, {"Messages": [message]}))
+    (delivery,) = Sqs(client, "http://127.0.0.1/q").receive(1, wait=0, visibility=30)
+    assert (delivery.deadline, seen.operations) == (None, ["ReceiveMessage"])
+    assert delivery.attributes["deadline"]["StringValue"] == value
+    ours = {"id": {"StringValue": "x"}, "deadline": {"DataType": "Number", "StringValue": "1700005000"}}
+    seen.replies = [(200, {"Messages": [{**message, "MessageAttributes": ours}]})]
+    (delivery,) = Sqs(client, "http://127.0.0.1/q").receive(1, wait=0, visibility=30)
+    assert delivery.deadline == 1_700_005_000.0
+
+
+def test_a_deadline_beyond_all_time_is_none(services: Any, queue: Sqs) -> None:
+    """What no reader would take for a moment is not sent."""
+    queue.send("work", within=1e40)
+    (delivery,) = take(queue)
+    assert set(delivery.attributes) == {"id"}
+
+
+def test_a_group_stays_in_order(local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime) -> None:
+    """One of each group in a batch: what is sent again would come behind what followed it. The error keeps the order."""
+    client = local("sqs")
+    stored: list[str] = []
+    turned_away = ["b0"]
+
+    def answer() -> Any:
+        good, bad = [], []
+        for entry in seen.sent[-1].body["Entries"]:
+            body = entry["MessageBody"]
+            if body in turned_away:
+                bad.append({"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"})
+            else:
+                stored.append(body)
+                good.append({"Id": entry["Id"], "MessageId": body, "MD5OfMessageBody": None})
+        if always not in turned_away:
+            turned_away.clear()
+        return 200, {"Successful": good, "Failed": bad}
+
+    always = "a1"
+    seen = script(client, answer)
+    queue = Sqs(client, "http://127.0.0.1/q.fifo")
+    messages = [Outgoing(f"{group}{number}", group=group) for group in "ab" for number in range(3)]
+    sent = queue.send_many(messages)
+    assert [one.message_id for one in sent] == [one.body for one in messages]
+    assert [one for one in stored if one[0] == "a"] == ["a0", "a1", "a2"]
+    assert [one for one in stored if one[0] == "b"] == ["b0", "b1", "b2"]
+    batches = [[entry["MessageBody"] for entry in one.body["Entries"]] for one in seen.sent]
+    assert batches == [["a0", "b0"], ["b0", "a1"], ["b1", "a2"], ["b2"]]
+    stored.clear()
+    turned_away.append(always)
+    with pytest.raises(UnfinishedBatchError) as caught:
+        queue.send_many(messages)
+    assert [one.body for one in caught.value.left if isinstance(one, Outgoing)] == ["a1", "a2", "b2"]
+    assert stored == ["a0", "b0", "b1"]
+
+
+def test_a_receive_waits_no_longer_than_the_client(local: Callable[..., Any], script: Callable[..., Any]) -> None:
+    """A wait that the read timeout cuts off would hide what came meanwhile."""
+    for options, waited in (({}, 20), ({"read_timeout": 5.0}, 4), ({"read_timeout": 0.5}, 0)):
+        client = local("sqs", **options)
+        seen = script(client, (200, {}))
+        Sqs(client, "http://127.0.0.1/q").receive(1, wait=20, visibility=60)
+        assert seen.sent[0].body["WaitTimeSeconds"] == waited
+
+
+def test_what_cannot_be_sent_is_said_without_showing_it() -> None:
+    """Half a pair of surrogates has no place in UTF-8; a group may be a person."""
+    plain, fifo = (Sqs(object(), name, retry=None, breaker=None) for name in ("q", "q.fifo"))
+    for call, wrong in (
+        (lambda: plain.send("planted\ud800"), r"Sqs\.send\.body must be text that UTF-8 has a place for"),
+        (lambda: plain.send("b", id="planted\ud800"), r"Sqs\.send\.id must be text that UTF-8 has a place for"),
+        (lambda: plain.send("b", group="planted"), r"Sqs\.send\.group must be given for a FIFO queue and no other"),
+        (lambda: fifo.send("planted"), r"Sqs\.send\.group must be given for a FIFO queue and no other; got None"),
+    ):
+        with pytest.raises(OptionError, match=wrong) as caught:
+            call()
+        assert "planted" not in str(caught.value)
