@@ -1786,9 +1786,17 @@ _ADAPTERS: Final = (
         "A page with status 200 would pass for an object.",
     ),
     Mutation(
+        "refused-values-shown-under-protect",
+        "adapters/_aws_clients.py",
+        "raise again(report=wrong) from None",
+        "raise",
+        (PROTECT + "test_what_the_sdk_refuses_shows_no_values",),
+        "The SDK's error shows the value that it refuses.",
+    ),
+    Mutation(
         "refused-values-shown",
         "adapters/_aws_requests.py",
-        "raise refused from None",
+        'raise OptionError(f"{called}: {wrong}") from None',
         "raise",
         (REQUESTS + "test_what_the_sdk_refuses_is_told_without_its_values",),
         "The SDK's error shows the value that it refuses.",

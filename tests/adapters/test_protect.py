@@ -400,6 +400,19 @@ def test_a_task_is_not_taken_twice(foreign: Any, script: Any, clock: Any) -> Non
     assert len(seen.sent) == 1
 
 
+def test_what_the_sdk_refuses_shows_no_values(foreign: Any, script: Any, clock: Any) -> None:
+    """It stays the SDK's error, and says which parameter; the value may be a picture or an identity."""
+    from botocore.exceptions import ParamValidationError
+
+    client = protect(foreign(retries=ONCE), retry())
+    seen = script(client, (200, {}))
+    with pytest.raises(ParamValidationError, match="Invalid type for parameter CollectionId") as refused:
+        client.list_faces(CollectionId=["planted"])
+    assert "planted" not in f"{refused.value} {refused.value.kwargs} {refused.value.__cause__}"
+    assert refused.value.__suppress_context__, "a traceback would show it"
+    assert seen.sent == []
+
+
 def test_a_file_is_sent_whole_by_every_attempt(foreign: Any, script: Any, clock: Any) -> None:
     """The first attempt reads it to its end; without going back the second would store an empty object."""
     client = protect(foreign("s3", retries=ONCE), retry())

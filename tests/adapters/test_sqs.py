@@ -703,7 +703,7 @@ def test_a_deadline_beyond_all_time_is_none(services: Any, queue: Sqs) -> None:
 
 
 def test_a_group_stays_in_order(local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime) -> None:
-    """One of each group in a batch: what is sent again would come behind what followed it. The error keeps the order."""
+    """One of each group in a batch: what is sent again would come behind what followed it."""
     client = local("sqs")
     stored: list[str] = []
     turned_away = ["b0"]

@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import os
+import re
 import uuid
 import warnings
 import zlib
@@ -487,8 +488,8 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
 
     Paginators and waiters that are made from now on use the guarded operations too, and so does s3transfer. Each
     operation gets the policy with its own idempotence: a `Retry` in it repeats an unknown outcome only where that is
-    safe, and a token that makes it safe is made once for all attempts. Damaged answers raise `DamagedAnswerError`, and
-    the deadline in force bounds each request.
+    safe, and a token that makes it safe is made once for all attempts. Damaged answers raise `DamagedAnswerError`, the
+    deadline in force bounds each request, and the SDK's error about wrong parameters shows no values.
 
     Args:
         client: A boto3 client. Best is one that tries once: `Config(retries={"total_max_attempts": 1})`.
@@ -562,9 +563,30 @@ def _attempt(method: Callable[..., Any]) -> Callable[..., Any]:
     def attempt(*args: object, **parameters: object) -> Any:
         for body in BODIES.get():
             body.rewind()
-        return method(*args, **parameters)
+        try:
+            return method(*args, **parameters)
+        except Exception as error:
+            wrong = wrong_parameters(error)
+            if wrong is None:
+                raise
+            again: Any = type(error)
+            raise again(report=wrong) from None
 
     return attempt
+
+
+def wrong_parameters(error: Exception) -> str | None:
+    """What the SDK finds wrong with the parameters of a call, without the values that its text shows; else None."""
+    if type(error).__name__ != "ParamValidationError":
+        return None
+    wrong = "; ".join(dict.fromkeys(match[0] for match in _WRONG.finditer(str(error)))) or "wrong parameters"
+    return f"{wrong}. Values are not shown: they may be pictures or identities."
+
+
+_WRONG: Final = re.compile(
+    r"Invalid (?:type|length|range|format) for parameter [\w.\[\]-]{1,200}"
+    r'|Missing required parameter in [\w.\[\]-]{1,200}: "\w{1,100}"|Unknown parameter in [\w.\[\]-]{1,200}: "\w{1,100}"'
+)
 
 
 def _for_all_attempts(function: Callable[..., Any], careful: Callable[..., Any], row: Operation) -> Callable[..., Any]:
