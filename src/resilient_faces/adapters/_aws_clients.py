@@ -92,14 +92,16 @@ def connect(
 
     Retrying belongs to the guard around the call: two retrying layers multiply. What remains of the deadline in force
     bounds each request's read timeout (botocore 1.43.70 or newer; an older one only refuses to begin once it has
-    passed). Credentials are looked up again when their file changes or the service calls them expired.
+    passed). That is the wait for the next bytes of an answer. Looking up the host's address, connecting, and an answer
+    that comes byte by byte can outlast the deadline: `connect_timeout` and a `timeout` around the call bound those.
+    Credentials are looked up again when their file changes or the service calls them expired.
 
     Args:
         service: Such as `rekognition`.
         region: Such as `us-west-2`.
         endpoint: A server on this machine; None for AWS itself with the SDK's own credentials.
         profile: Of the shared configuration; None for the SDK's own choice. Not with an endpoint.
-        connect_timeout: Seconds to connect in.
+        connect_timeout: Seconds to connect in, for each address of the host; the deadline does not shorten it.
         read_timeout: Seconds between two bytes of an answer; None for each operation's own in `OPERATIONS` (before
             botocore 1.43.70 the longest of them for all).
         pool: Connections kept; at least as many as threads that call.
