@@ -61,7 +61,7 @@ from resilient_faces.adapters.aws import Requests, connect
 client = connect("dynamodb", region="eu-central-1")
 requests = Requests(client)  # retry, circuit and limiter of (region, operation)
 # --8<-- [end:connect]
-answering(client, lost, (200, {"Item": {"id": {"S": "42"}}}))
+answering(client, lost, (200, {"Item": {"id": {"S": "42"}}, "Table": {"TableName": "orders"}}))
 
 # --8<-- [start:requests]
 row = requests("GetItem", TableName="orders", Key={"id": {"S": "42"}})["Item"]

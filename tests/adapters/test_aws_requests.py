@@ -678,6 +678,10 @@ def test_an_operation_without_a_row_is_judged_by_its_name() -> None:
     """Reading may be repeated, everything else may not."""
     assert operation_of("rekognition", "ListUsers").idempotent
     assert not operation_of("rekognition", "CreateUser").idempotent
+    assert not operation_of("cloudformation", "DetectStackDrift").idempotent, "it begins work"
+    assert not operation_of("cloudformation", "DetectStackSetDrift").idempotent
+    assert operation_of("cloudformation", "DescribeStackDriftDetectionStatus").idempotent
+    assert operation_of("comprehend", "DetectEntities").idempotent
     assert operation_of("rekognition", "IndexFaces") is not operation_of("rekognition", "ListFaces")
     assert isinstance(operation_of("lambda", "Invoke"), Operation)
 
