@@ -143,6 +143,8 @@ class Sharing:
             slots = yield from self.reserve(1, longest)
             if slots.delay > 0.0:
                 yield slots.delay
+                if RUNTIME.stopped and slots.delay > 0.0:  # a shutdown ends waits; it lets nobody in before their time
+                    raise RateLimitedError(self._name, slots.delay)
             if -slots.delay <= slots.late:
                 return
 
