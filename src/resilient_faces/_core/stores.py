@@ -71,6 +71,10 @@ class Contact:
         self.lost = self.doubted = False
         self.late = 0
 
+    def begin_anew(self) -> None:
+        """For tests."""
+        self.after_fork()
+
     def ask(
         self, operation: Callable[..., T], *args: object, name: str, status: Callable[[], str], proves: bool = True
     ) -> Flow[T | Unanswered]:

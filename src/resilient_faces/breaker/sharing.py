@@ -111,6 +111,10 @@ class Sharing:
         self._views: dict[str, _View] = {}
         self._again = -math.inf  # monotonic time from which on a store that failed may be tried again
 
+    def begin_anew(self) -> None:
+        """For tests."""
+        self.after_fork()
+
     # -- around a call ---------------------------------------------------------------------------------------------
 
     def before(self, circuit: Circuit) -> Flow[Refused | float]:

@@ -293,6 +293,7 @@ class Services:
 
     def begin_anew(self) -> None:
         """For tests: all services are healthy and never were anything else; they listen to their circuits."""
+        self.after_fork()
         with self._lock:
             for service in self._services.values():
                 service.since, service.reason, service.recoveries, service.by_circuit = None, "", 0, False

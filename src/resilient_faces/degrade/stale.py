@@ -137,6 +137,7 @@ class _Memory:
         before.clear()
 
     def begin_anew(self) -> None:
+        self.after_fork()
         self.clear()
 
     def after_fork(self) -> None:

@@ -106,6 +106,10 @@ class Sharing:
         self._lock = threading.Lock()
         self._failing_since = math.inf
 
+    def begin_anew(self) -> None:
+        """For tests."""
+        self.after_fork()
+
     @property
     def share(self) -> float:
         """Starts per second of this process while the store is away."""
@@ -143,6 +147,8 @@ class Sharing:
             slots = yield from self.reserve(1, longest)
             if slots.delay > 0.0:
                 yield slots.delay
+                if RUNTIME.stopped and slots.delay > 0.0:  # a shutdown ends waits; it lets nobody in before their time
+                    raise RateLimitedError(self._name, slots.delay)
             if -slots.delay <= slots.late:
                 return
 
