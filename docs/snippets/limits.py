@@ -90,6 +90,12 @@ except CallTimeoutError:
 assert limit.abandoned == 1
 released.set()
 
+# --8<-- [start:timeout_bounded]
+from resilient_faces import bulkhead
+
+bounded = guard(timeout(2.0), bulkhead(20))  # never more than 20 threads are in the function, stuck ones included
+# --8<-- [end:timeout_bounded]
+
 # --8<-- [start:timeout_orders]
 each = guard(retry(attempts=3), timeout(2.0))  # 2 s for each attempt
 whole = guard(timeout(5.0), retry(attempts=3))  # 5 s for all attempts and waits together
