@@ -140,7 +140,7 @@ def run(work: Callable[[], T], limit: float | None, abandoned: Abandoned | None 
 
     Args:
         work: What to do.
-        limit: Seconds to wait for it at most; None waits for ever.
+        limit: Seconds to wait for it at most; None, or more than a thread can wait, waits for ever.
         abandoned: Counts the thread for as long as it outlives the limit.
 
     Raises:
@@ -150,7 +150,7 @@ def run(work: Callable[[], T], limit: float | None, abandoned: Abandoned | None 
     job = _Job(lambda: context.run(work), abandoned)
     _pool.take().give(job)
     try:
-        finished = job.done.wait(limit)
+        finished = job.done.wait(None if limit is None else min(limit, threading.TIMEOUT_MAX))
     except BaseException:  # interrupted while waiting: nobody will fetch the result
         _give_up(job)
         raise

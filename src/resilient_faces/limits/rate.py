@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, TypeVar
 
 from resilient_faces._core import workers
-from resilient_faces._core.context import DEADLINE, event, remaining
+from resilient_faces._core.context import DEADLINE, event
+from resilient_faces._core.deadline import exceeded
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.effects import Flow, Target
 from resilient_faces._core.loops import in_event_loop
@@ -20,7 +21,7 @@ from resilient_faces._core.outcome import Call, name_of
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
-from resilient_faces.errors import DeadlineExceededError, RateLimitedError
+from resilient_faces.errors import RateLimitedError
 from resilient_faces.faults import Classification, Fault, Kind, classify
 from resilient_faces.limits.store import LimiterStore, Pace
 
@@ -398,7 +399,7 @@ class RateLimiter(Decorator[NoReturn]):
             now = RUNTIME.monotonic()
             if end is not None:
                 if end <= now:
-                    raise DeadlineExceededError(name_of(function), None)
+                    raise exceeded(name_of(function), end)
                 longest = end - now if longest is None else min(longest, end - now)
             slot = self._take(1, longest, now)
             if slot[0] > now or self._due > now:
@@ -473,11 +474,12 @@ class RateLimiter(Decorator[NoReturn]):
 
     def _longest(self, function: Callable[..., object]) -> float | None:
         """Seconds that a call may wait for its slot."""
-        left = remaining()
-        if left is None:
+        end = DEADLINE.get()
+        if end is None:
             return self.max_wait
+        left = end - RUNTIME.monotonic()
         if left <= 0.0:
-            raise DeadlineExceededError(name_of(function), None)
+            raise exceeded(name_of(function), end)
         return left if self.max_wait is None else min(left, self.max_wait)
 
     def _drive(self, flow: Flow[T], function: Target | None = None) -> T:
