@@ -1929,6 +1929,14 @@ _ADAPTERS: Final = (
         "An update that counts on from the old value must not be carried out twice.",
     ),
     Mutation(
+        "digits-rounded",
+        "adapters/dynamodb.py",
+        "number.normalize(Context(prec=len(number.as_tuple().digits) or 1))",
+        "number.normalize()",
+        (DYNAMODB + "test_numbers_keep_all_their_digits", DYNAMODB + "test_equal_items_have_equal_texts"),
+        "A key of DynamoDB's 38 digits must not be taken for its neighbour.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

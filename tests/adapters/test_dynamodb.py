@@ -294,6 +294,8 @@ def test_equal_items_have_equal_texts() -> None:
     """Members in any order, numbers as DynamoDB compares them, bytes."""
     assert _canonical({"a": {"N": "10"}, "b": {"B": b"x"}}) == _canonical({"b": {"B": b"x"}, "a": {"N": "1e1"}})
     assert _canonical({"a": {"S": "10"}}) != _canonical({"a": {"S": "1e1"}})
+    assert _canonical({"N": f"{10**37}"}) == _canonical({"N": "1E37"}) != _canonical({"N": f"{10**37 + 1}"})
+    assert len({_canonical({"N": zero}) for zero in ("0", "-0", "0.00", "0E5")}) == 1
 
 
 # -- batches ------------------------------------------------------------------------------------------------------
@@ -307,6 +309,15 @@ def test_items_come_in_the_order_of_their_keys(services: Any, db: DynamoDb, tabl
     found = db.get_many(table, keys)
     assert found == (*(by(str(number)) for number in range(117, -1, -1)), None, by("5"))
     assert services.seen[before:] == ["BatchGetItem"] * 2
+
+
+def test_numbers_keep_all_their_digits(local: Any, script: Any) -> None:
+    """DynamoDB's numbers have 38 digits: each key has its own item, and one that is not there none."""
+    keys = [{"id": {"N": f"1234567890123456789012345678901234567{last}"}} for last in (1, 2)]
+    client = local("dynamodb")
+    sent = script(client, (200, {"Responses": {"t": [keys[1]]}, "UnprocessedKeys": {}}))
+    assert DynamoDb(client).get_many("t", keys) == (None, keys[1])
+    assert sent.sent[0].body["RequestItems"]["t"]["Keys"] == keys
 
 
 def test_only_the_rest_of_a_batch_is_sent_again(services: Any, db: DynamoDb, table: str, clock: ManualRuntime) -> None:

@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
@@ -442,7 +442,9 @@ def _canonical(value: object) -> str:
     def tidy(one: object) -> object:
         if isinstance(one, Mapping):
             if len(one) == 1 and isinstance(one.get("N"), str):
-                return {"N": str(Decimal(one["N"]).normalize())}
+                number = Decimal(one["N"])
+                # All its digits: DynamoDB has 38, and the context of this thread may have fewer.
+                return {"N": str(number.normalize(Context(prec=len(number.as_tuple().digits) or 1)) if number else 0)}
             return {name: tidy(member) for name, member in one.items()}
         if isinstance(one, (list, tuple)):
             return [tidy(member) for member in one]
