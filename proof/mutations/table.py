@@ -1937,6 +1937,22 @@ _ADAPTERS: Final = (
         "A key of DynamoDB's 38 digits must not be taken for its neighbour.",
     ),
     Mutation(
+        "remade-record-is-no-news",
+        "breaker/sharing.py",
+        "version > self.version or (version != self.version and asked >= self.learnt)",
+        "version > self.version or not version",
+        (STORE + "test_a_record_that_is_made_anew_may_have_a_lower_version",),
+        "A record that was lost and made anew may have a lower version.",
+    ),
+    Mutation(
+        "overtaken-answer-is-news",
+        "breaker/sharing.py",
+        "(version != self.version and asked >= self.learnt)",
+        "version != self.version",
+        (STORE + "test_an_answer_that_was_overtaken_is_no_news",),
+        "An answer that another has overtaken says what was.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",
