@@ -1953,6 +1953,22 @@ _ADAPTERS: Final = (
         "An answer that another has overtaken says what was.",
     ),
     Mutation(
+        "slash-in-a-name",
+        "breaker/sharing.py",
+        "name.replace('%', '%25').replace('/', '%2F')",
+        "name",
+        (STORE + "test_names_and_keys_are_kept_apart",),
+        "`a/b` of `c` and `a` of `b/c` are two circuits.",
+    ),
+    Mutation(
+        "percent-in-a-name",
+        "breaker/sharing.py",
+        ".replace('%', '%25')",
+        "",
+        (STORE + "test_names_and_keys_are_kept_apart",),
+        "A name that looks like another's stored one is another name.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

@@ -596,6 +596,27 @@ def test_keys_are_shared_one_by_one(mode: Mode, clock: ManualRuntime) -> None:
     assert len(there._sharing._views) <= 2  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "stored"),
+    [(("a/b", "c"), ("a", "b/c"), "a%2Fb/c"), (("a%2Fb", ""), ("a/b", ""), "a%252Fb/")],
+)
+def test_names_and_keys_are_kept_apart(
+    clock: ManualRuntime, one: tuple[str, str], other: tuple[str, str], stored: str
+) -> None:
+    """Wherever a slash or a percent sign stands, no two circuits have one record."""
+    store = MemoryStore()
+
+    def fails(key: str) -> None:
+        raise ConnectionResetError
+
+    for name, key in (one, other):
+        guarded = Breaker(name, key=lambda key: key, trips=consecutive(1), store=store)(fails)
+        with pytest.raises(ConnectionResetError):
+            guarded(key)
+    assert len(store._records) == 2
+    assert stored in store._records
+
+
 def test_an_opening_that_could_not_be_told_is_told_later(mode: Mode, clock: ManualRuntime) -> None:
     """The store was away when the circuit opened."""
     store = MemoryStore()

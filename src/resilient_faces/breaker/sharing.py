@@ -119,7 +119,7 @@ class Sharing:
         """A child is a process of its own: the parent's trials are not the child's."""
         self._lock = threading.Lock()
         self._by = os.urandom(8).hex()
-        self._views: dict[str, _View] = {}
+        self._views: dict[str, _View] = {}  # by the circuits' keys: all have one name
         self._again = -math.inf  # monotonic time from which on a store that failed may be tried again
 
     # -- around a call ---------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class Sharing:
     # -- asking and writing ----------------------------------------------------------------------------------------
 
     def _view(self, circuit: Circuit) -> _View:
-        key = f"{circuit.name}/{circuit.key}"
+        key = circuit.key
         view = self._views.get(key)
         if view is None:
             with self._lock:
@@ -240,7 +240,7 @@ class Sharing:
                 if view is None:
                     if len(self._views) >= self._most:  # the oldest: it is looked at afresh if it is needed again
                         del self._views[next(iter(self._views))]
-                    view = self._views[key] = _View(key)
+                    view = self._views[key] = _View(_stored_as(circuit.name, key))
         return view
 
     def _publish(self, circuit: Circuit, view: _View) -> Flow[None]:
@@ -296,6 +296,11 @@ class Sharing:
 
 of_family: Final[weakref.WeakKeyDictionary[Family, Sharing]] = weakref.WeakKeyDictionary()
 """One for each name: breakers of the same name share its circuits, and what is known of their records."""
+
+
+def _stored_as(name: str, key: str) -> str:
+    """Key of a circuit's record. The first slash ends the name, so no two circuits have the same."""
+    return f"{name.replace('%', '%25').replace('/', '%2F')}/{key}"
 
 
 def _local() -> str:
