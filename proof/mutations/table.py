@@ -1969,6 +1969,17 @@ _ADAPTERS: Final = (
         "A name that looks like another's stored one is another name.",
     ),
     Mutation(
+        "last-attempt-speaks-for-all",
+        "adapters/_aws_errors.py",
+        "if all(one.executed is _NO for one in earlier) or",
+        "if True or",
+        (
+            DYNAMODB + "test_an_outer_retry_does_not_count_again",
+            "tests/adapters/test_aws.py::test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up",
+        ),
+        "An earlier attempt may have been carried out, though the last was not.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

@@ -124,6 +124,18 @@ def test_what_counts_on_counts_once(services: Any, db: DynamoDb, table: str, exp
     assert counters(services, table) == ["1"]
 
 
+def test_an_outer_retry_does_not_count_again(local: Any, script: Any, failed: Any, clock: ManualRuntime) -> None:
+    """The inner one gave up throttled, with a token that is gone, after an attempt whose answer was lost."""
+    exceptions = pytest.importorskip("botocore.exceptions")
+    client = local("dynamodb")
+    throttled = failed("ProvisionedThroughputExceededException")
+    sent = script(client, exceptions.ConnectionClosedError(endpoint_url="u"), throttled, throttled, (200, {}))
+    db = DynamoDb(client)
+    with pytest.raises(client.exceptions.ProvisionedThroughputExceededException):
+        Retry(attempts=2, classify=AWS).call(lambda: db.update("ttt", by("a"), "ADD n :one", values=ONE))
+    assert len({one.body["ClientRequestToken"] for one in sent.sent}) == 1
+
+
 @pytest.mark.parametrize(
     ("expression", "counts"),
     [
