@@ -73,6 +73,7 @@ PROTECT = "tests/adapters/test_protect.py::"
 REQUESTS = "tests/adapters/test_aws_requests.py::"
 BATCHES = "tests/adapters/test_aws_batches.py::"
 DYNAMODB = "tests/adapters/test_dynamodb.py::"
+DYNAMODB_STORE = "tests/adapters/test_dynamodb_store.py::"
 REKOGNITION = "tests/adapters/test_rekognition.py::"
 S3 = "tests/adapters/test_s3.py::"
 SNS = "tests/adapters/test_sns.py::"
@@ -1978,6 +1979,30 @@ _ADAPTERS: Final = (
             "tests/adapters/test_aws.py::test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up",
         ),
         "An earlier attempt may have been carried out, though the last was not.",
+    ),
+    Mutation(
+        "extended-record-forgotten",
+        "idempotency/store.py",
+        "found.kept_until = max(found.kept_until, found.lease_until)",
+        "pass",
+        (RECORDS + "test_a_record_is_kept_for_as_long_as_its_lease",),
+        "What is forgotten while its owner works on it is done twice.",
+    ),
+    Mutation(
+        "extended-record-forgotten-by-dynamodb",
+        "adapters/dynamodb_store.py",
+        'f"{_OWNED} AND #kept >= :until"',
+        "_OWNED",
+        (DYNAMODB_STORE + "TestIdempotencyStore::test_a_record_is_kept_for_as_long_as_its_lease",),
+        "What is forgotten while its owner works on it is done twice.",
+    ),
+    Mutation(
+        "extended-record-forgotten-by-redis",
+        "adapters/redis_store.py",
+        "local kept = math.max(tonumber(record[3]), ends)",
+        "local kept = tonumber(record[3])",
+        (REDIS + "TestIdempotencyStore::test_a_record_is_kept_for_as_long_as_its_lease",),
+        "What is forgotten while its owner works on it is done twice.",
     ),
     Mutation(
         "pause-beyond-the-deadline",
