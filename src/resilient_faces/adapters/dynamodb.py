@@ -357,7 +357,7 @@ class DynamoDb:
         if item is None:
             return 0
         if item.get("fingerprint") != {"S": fingerprint}:
-            raise DifferentWritesError(operation_id)
+            raise DifferentWritesError
         return int(item["done"]["N"])
 
 
