@@ -2062,6 +2062,14 @@ _ADAPTERS: Final = (
         "An operation id may be an identity, and errors are logged.",
     ),
     Mutation(
+        "count-tells-no-item",
+        "adapters/dynamodb.py",
+        'update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"',
+        "pass",
+        (DYNAMODB + "test_a_count_whose_condition_fails_tells_what_stands_there",),
+        "A condition that failed is an answer, and what stands there is part of it.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

@@ -124,6 +124,16 @@ def test_what_counts_on_counts_once(services: Any, db: DynamoDb, table: str, exp
     assert counters(services, table) == ["1"]
 
 
+def test_a_count_whose_condition_fails_tells_what_stands_there(services: Any, db: DynamoDb, table: str) -> None:
+    """As any other write under a condition; nothing, if there is no item."""
+    db.put(table, {**by("a"), "n": {"N": "5"}})
+    values = {**ONE, ":most": {"N": "3"}}
+    done = db.update(table, by("a"), "ADD n :one", condition="n < :most", values=values)
+    assert (done.applied, done.found) == (False, {**by("a"), "n": {"N": "5"}})
+    done = db.update(table, by("b"), "ADD n :one", condition="n < :most", values=values)
+    assert (done.applied, done.found) == (False, None)
+
+
 def test_an_outer_retry_does_not_count_again(local: Any, script: Any, failed: Any, clock: ManualRuntime) -> None:
     """The inner one gave up throttled, with a token that is gone, after an attempt whose answer was lost."""
     exceptions = pytest.importorskip("botocore.exceptions")

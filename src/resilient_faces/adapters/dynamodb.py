@@ -194,8 +194,12 @@ class DynamoDb:
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
             update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
+            if condition is not None:
+                update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
             token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_PARTS, mine))
-            return Written(self.transact([{"Update": update}], token=token).applied)
+            failed = self._transact([{"Update": update}], token)
+            reasons = getattr(failed, "response", {}).get("CancellationReasons", ())
+            return Written(failed is None, found=reasons[0].get("Item") or None if reasons else None)
         if condition is None:
             self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
             return Written(True)
@@ -226,17 +230,19 @@ class DynamoDb:
         if token is not None:
             checks.that(0 < len(token) <= _LONGEST_TOKEN, "token", "1 to 36 characters", len(token), "A UUID fits.")
         checks.done()
+        failed = self._transact(writes, token or uuid.uuid4().hex)
+        return Transacted(True) if failed is None else Transacted(False, cancellation_codes(failed))
+
+    def _transact(self, writes: Sequence[Mapping[str, Any]], token: str) -> Exception | None:
+        """Carry them out; the error that has the reasons if a condition failed."""
         try:
-            self._requests(
-                "TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token or uuid.uuid4().hex
-            )
+            self._requests("TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token)
         except Exception as error:
-            reasons = cancellation_codes(error)
             fault = classify_aws(error)
-            if fault is None or fault.kind is not Kind.condition or not reasons:
+            if fault is None or fault.kind is not Kind.condition or not cancellation_codes(error):
                 raise
-            return Transacted(False, reasons)
-        return Transacted(True)
+            return error
+        return None
 
     def write_in_parts(
         self, writes: Sequence[Mapping[str, Any]], *, operation_id: str, progress: str, key: str = "id"
