@@ -2070,6 +2070,22 @@ _ADAPTERS: Final = (
         "A condition that failed is an answer, and what stands there is part of it.",
     ),
     Mutation(
+        "deleted-parts-are-complete",
+        "adapters/dynamodb.py",
+        'anew = f"/{uuid.uuid4().hex}"',
+        "pass",
+        (DYNAMODB + "test_what_was_deleted_is_written_again",),
+        "Within ten minutes the service answers a token that it knows without writing anything.",
+    ),
+    Mutation(
+        "progress-not-looked-at",
+        "adapters/dynamodb.py",
+        "if result.applied and done + 1 < len(parts):",
+        "if result.applied and (done + 1 < len(parts) or (noted := done + 1)):",
+        (DYNAMODB + "test_what_was_deleted_is_written_again",),
+        "Only the progress item says that a part was written.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -280,6 +281,43 @@ def test_a_part_whose_answer_was_lost_long_ago_is_not_carried_out_again(
     monkeypatch.setattr("resilient_faces.adapters.dynamodb.uuid.uuid5", lambda *_: next(tokens))
     assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
     assert counters(services, table) == ["1"] * 120
+
+
+@pytest.mark.parametrize("remembered", [(0, 1, 2), (2,), (1,), (0,)])
+def test_what_was_deleted_is_written_again(
+    services: Any, db: DynamoDb, table: str, monkeypatch: pytest.MonkeyPatch, remembered: tuple[int, ...]
+) -> None:
+    """Progress and items are gone; the service answers tokens that it remembers without writing anything."""
+    writes = [add(table, str(number)) for number in range(250)]
+    progress = services.table()
+    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    db.write_many(table, deletes=[by(str(number)) for number in range(250)])
+    db.delete(progress, by("op"))
+    named = uuid.uuid5
+
+    def forgets(namespace: uuid.UUID, name: str) -> uuid.UUID:
+        part = name.rpartition("/")[2]
+        return named(namespace, name if not part.isdigit() or int(part) in remembered else f"{name} forgotten")
+
+    monkeypatch.setattr("resilient_faces.adapters.dynamodb.uuid.uuid5", forgets)
+    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    assert counters(services, table) == ["1"] * 250
+
+
+def test_a_progress_that_is_deleted_again_and_again_is_not_complete(
+    db: DynamoDb, services: Any, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work ends, and says that it is not done."""
+    progress = services.table()
+
+    def deleted(*_: object) -> int:
+        services.direct("dynamodb").delete_item(TableName=progress, Key=by("op"))
+        return 0
+
+    monkeypatch.setattr(DynamoDb, "_parts_done", deleted)
+    done = db.write_in_parts([add(table, "a")], operation_id="op", progress=progress)
+    assert (done.done, done.complete) == (0, False)
+    assert counters(services, table) == ["4"]
 
 
 def test_a_condition_inside_a_part_stops_it(services: Any, db: DynamoDb, table: str) -> None:

@@ -42,6 +42,7 @@ MOST_IN_TRANSACTION: Final = 100
 _MOST_BYTES: Final = 3_500_000  # of the 4 MB that a transaction takes: sizes here are of JSON, a little off
 _MOST_WRITTEN: Final = 25
 _MOST_READ: Final = 100
+_RESTARTS: Final = 3  # of a write in parts whose progress is deleted meanwhile
 _LONGEST_TOKEN: Final = 36  # characters
 
 _SET: Final = re.compile(r"(?<![#:.\w])SET\s", re.IGNORECASE)
@@ -251,7 +252,8 @@ class DynamoDb:
 
         Each part is atomic; the whole is not: readers that need it whole look at the progress item first, whose members
         `done` and `parts` are equal once it is. A repetition with the same id goes on with the first part that is not
-        done, whoever repeats it and whenever, and carries nothing out twice.
+        done, whoever repeats it and whenever, and carries nothing out twice. Who deletes the progress item has
+        the whole carried out anew.
 
         Args:
             writes: As `TransactWriteItems` takes them.
@@ -264,18 +266,24 @@ class DynamoDb:
         """
         parts = _split(writes)
         fingerprint = hashlib.sha256(_canonical(list(writes)).encode()).hexdigest()
-        done = self._parts_done(progress, key, operation_id, fingerprint)
-        while done < len(parts):
+        done = noted = self._parts_done(progress, key, operation_id, fingerprint)
+        anew = ""
+        restarts = 0
+        while noted < len(parts) and restarts <= _RESTARTS:
             note = _progress(progress, key, operation_id, fingerprint, done, len(parts))
-            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}"))
+            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}{anew}"))
             result = self.transact([*parts[done], note], token=token)
-            if result.applied:
+            if result.applied and done + 1 < len(parts):
                 done += 1
                 continue
-            now = self._parts_done(progress, key, operation_id, fingerprint)
-            if now <= done:  # not the progress but a condition of the writes themselves
+            noted = self._parts_done(progress, key, operation_id, fingerprint)
+            if noted == done and not result.applied:  # not the progress but a condition of the writes themselves
                 return Parts(done, len(parts), result.reasons[:-1])
-            done = now  # somebody else has gone on with it, or our own answer was lost long ago
+            if noted < done + result.applied:
+                # The progress was deleted, and the service answered from its memory of tokens without writing.
+                anew = f"/{uuid.uuid4().hex}"
+                restarts += 1
+            done = noted  # or somebody else has gone on with it, or our own answer was lost long ago
         return Parts(done, len(parts))
 
     def get_many(self, table: str, keys: Sequence[Item]) -> tuple[Item | None, ...]:
