@@ -87,7 +87,7 @@ released.set()
 # --8<-- [end:timeout_blocking]
 
 # --8<-- [start:timeout_bounded]
-from resilient_faces import bulkhead
+from resilient_faces import bulkhead, guard
 
 bounded = guard(timeout(2.0), bulkhead(20))  # never more than 20 threads are in the function, stuck ones included
 # --8<-- [end:timeout_bounded]

@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
@@ -42,6 +42,7 @@ MOST_IN_TRANSACTION: Final = 100
 _MOST_BYTES: Final = 3_500_000  # of the 4 MB that a transaction takes: sizes here are of JSON, a little off
 _MOST_WRITTEN: Final = 25
 _MOST_READ: Final = 100
+_RESTARTS: Final = 3  # of a write in parts whose progress is deleted meanwhile
 _LONGEST_TOKEN: Final = 36  # characters
 
 _SET: Final = re.compile(r"(?<![#:.\w])SET\s", re.IGNORECASE)
@@ -194,8 +195,12 @@ class DynamoDb:
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
             update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
+            if condition is not None:
+                update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
             token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_PARTS, mine))
-            return Written(self.transact([{"Update": update}], token=token).applied)
+            failed = self._transact([{"Update": update}], token)
+            reasons = getattr(failed, "response", {}).get("CancellationReasons", ())
+            return Written(failed is None, found=reasons[0].get("Item") or None if reasons else None)
         if condition is None:
             self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
             return Written(True)
@@ -226,17 +231,19 @@ class DynamoDb:
         if token is not None:
             checks.that(0 < len(token) <= _LONGEST_TOKEN, "token", "1 to 36 characters", len(token), "A UUID fits.")
         checks.done()
+        failed = self._transact(writes, token or uuid.uuid4().hex)
+        return Transacted(True) if failed is None else Transacted(False, cancellation_codes(failed))
+
+    def _transact(self, writes: Sequence[Mapping[str, Any]], token: str) -> Exception | None:
+        """Carry them out; the error that has the reasons if a condition failed."""
         try:
-            self._requests(
-                "TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token or uuid.uuid4().hex
-            )
+            self._requests("TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token)
         except Exception as error:
-            reasons = cancellation_codes(error)
             fault = classify_aws(error)
-            if fault is None or fault.kind is not Kind.condition or not reasons:
+            if fault is None or fault.kind is not Kind.condition or not cancellation_codes(error):
                 raise
-            return Transacted(False, reasons)
-        return Transacted(True)
+            return error
+        return None
 
     def write_in_parts(
         self, writes: Sequence[Mapping[str, Any]], *, operation_id: str, progress: str, key: str = "id"
@@ -245,7 +252,8 @@ class DynamoDb:
 
         Each part is atomic; the whole is not: readers that need it whole look at the progress item first, whose members
         `done` and `parts` are equal once it is. A repetition with the same id goes on with the first part that is not
-        done, whoever repeats it and whenever, and carries nothing out twice.
+        done, whoever repeats it and whenever, and carries nothing out twice. Who deletes the progress item has
+        the whole carried out anew.
 
         Args:
             writes: As `TransactWriteItems` takes them.
@@ -258,18 +266,24 @@ class DynamoDb:
         """
         parts = _split(writes)
         fingerprint = hashlib.sha256(_canonical(list(writes)).encode()).hexdigest()
-        done = self._parts_done(progress, key, operation_id, fingerprint)
-        while done < len(parts):
+        done = noted = self._parts_done(progress, key, operation_id, fingerprint)
+        anew = ""
+        restarts = 0
+        while noted < len(parts) and restarts <= _RESTARTS:
             note = _progress(progress, key, operation_id, fingerprint, done, len(parts))
-            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}"))
+            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}{anew}"))
             result = self.transact([*parts[done], note], token=token)
-            if result.applied:
+            if result.applied and done + 1 < len(parts):
                 done += 1
                 continue
-            now = self._parts_done(progress, key, operation_id, fingerprint)
-            if now <= done:  # not the progress but a condition of the writes themselves
+            noted = self._parts_done(progress, key, operation_id, fingerprint)
+            if noted == done and not result.applied:  # not the progress but a condition of the writes themselves
                 return Parts(done, len(parts), result.reasons[:-1])
-            done = now  # somebody else has gone on with it, or our own answer was lost long ago
+            if noted < done + result.applied:
+                # The progress was deleted, and the service answered from its memory of tokens without writing.
+                anew = f"/{uuid.uuid4().hex}"
+                restarts += 1
+            done = noted  # or somebody else has gone on with it, or our own answer was lost long ago
         return Parts(done, len(parts))
 
     def get_many(self, table: str, keys: Sequence[Item]) -> tuple[Item | None, ...]:
@@ -357,7 +371,7 @@ class DynamoDb:
         if item is None:
             return 0
         if item.get("fingerprint") != {"S": fingerprint}:
-            raise DifferentWritesError(operation_id)
+            raise DifferentWritesError
         return int(item["done"]["N"])
 
 
@@ -442,7 +456,9 @@ def _canonical(value: object) -> str:
     def tidy(one: object) -> object:
         if isinstance(one, Mapping):
             if len(one) == 1 and isinstance(one.get("N"), str):
-                return {"N": str(Decimal(one["N"]).normalize())}
+                number = Decimal(one["N"])
+                # All its digits: DynamoDB has 38, and the context of this thread may have fewer.
+                return {"N": str(number.normalize(Context(prec=len(number.as_tuple().digits) or 1)) if number else 0)}
             return {name: tidy(member) for name, member in one.items()}
         if isinstance(one, (list, tuple)):
             return [tidy(member) for member in one]
