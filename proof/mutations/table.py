@@ -1682,6 +1682,14 @@ _COMPOSING: Final = (
         "A test takes nobody's listeners away for good.",
     ),
     Mutation(
+        "outcome-stays-in-the-thread",
+        "_core/workers.py",
+        "LAST.set(last)",
+        "pass",
+        ("tests/degrade/test_last_outcome.py::test_it_comes_out_of_a_worker_thread",),
+        "A degraded answer is known as such, whatever thread it was given in.",
+    ),
+    Mutation(
         "look-that-raises-loses-the-success",
         "_core/layers.py",
         "        except Exception:  # the flow asks again, where its error meets the right policies\n"

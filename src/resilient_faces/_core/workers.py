@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
+from resilient_faces._core.context import LAST
 from resilient_faces._core.runtime import on_fork
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ _pool = _Pool()
 
 
 def run(work: Callable[[], T], limit: float | None, abandoned: Abandoned | None = None) -> T:
-    """Do the work in a worker thread, in a copy of the caller's context.
+    """Do the work in a worker thread, in a copy of the caller's context. The last outcome comes back from there.
 
     Args:
         work: What to do.
@@ -156,6 +157,8 @@ def run(work: Callable[[], T], limit: float | None, abandoned: Abandoned | None 
         raise
     if not finished and _give_up(job):
         raise LimitPassed
+    if (last := context.get(LAST)) is not LAST.get():
+        LAST.set(last)  # a degraded answer is known as such where it arrives
     error = job.error
     if error is not None:
         job.error = None
