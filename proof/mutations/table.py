@@ -627,6 +627,14 @@ _BREAKER: Final = (
         within="after_fork",
     ),
     Mutation(
+        "store-in-memory-hangs-after-fork",
+        "breaker/store.py",
+        "        on_fork(self)\n",
+        "",
+        (FORK + "test_stores_in_memory_work_on",),
+        "The same of the store that keeps circuits in memory.",
+    ),
+    Mutation(
         "probes-cross-the-fork",
         "breaker/circuit.py",
         "        if self.state is State.half_open:",
