@@ -1779,6 +1779,14 @@ _ADAPTERS: Final = (
         "An update that counts on from the old value must not be carried out twice.",
     ),
     Mutation(
+        "numbers-cut-to-28-digits",
+        "adapters/dynamodb.py",
+        ".normalize(_EXACT)",
+        ".normalize()",
+        (DYNAMODB + "test_each_of_two_long_numbers_gets_its_own_item",),
+        "A number has 38 digits, and Python's usual context rounds to 28.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

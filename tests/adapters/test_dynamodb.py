@@ -294,6 +294,14 @@ def test_equal_items_have_equal_texts() -> None:
     """Members in any order, numbers as DynamoDB compares them, bytes."""
     assert _canonical({"a": {"N": "10"}, "b": {"B": b"x"}}) == _canonical({"b": {"B": b"x"}, "a": {"N": "1e1"}})
     assert _canonical({"a": {"S": "10"}}) != _canonical({"a": {"S": "1e1"}})
+    assert _canonical({"N": "-0.0"}) == _canonical({"N": "0"})
+
+
+@pytest.mark.parametrize("exponent", ["", "E+80", "E-120"])
+def test_numbers_are_told_apart_by_all_their_digits(exponent: str) -> None:
+    """DynamoDB has 38, Python's decimals 28 unless told otherwise."""
+    one, other = (_canonical({"N": f"{'1234567890' * 3}1234567{last}{exponent}"}) for last in "12")
+    assert one != other
 
 
 # -- batches ------------------------------------------------------------------------------------------------------
@@ -307,6 +315,17 @@ def test_items_come_in_the_order_of_their_keys(services: Any, db: DynamoDb, tabl
     found = db.get_many(table, keys)
     assert found == (*(by(str(number)) for number in range(117, -1, -1)), None, by("5"))
     assert services.seen[before:] == ["BatchGetItem"] * 2
+
+
+def test_each_of_two_long_numbers_gets_its_own_item(
+    local: Callable[..., Any], script: Callable[..., Any]
+) -> None:
+    """They differ in the last of their 38 digits only: neither is left out, nor answered with the other's item."""
+    client = local("dynamodb")
+    alice, bob = ({"id": {"N": f"{'1234567890' * 3}1234567{last}"}, "name": {"S": last}} for last in "12")
+    sent = script(client, (200, {"Responses": {"people": [bob, alice]}, "UnprocessedKeys": {}}))
+    assert DynamoDb(client).get_many("people", [{"id": alice["id"]}, {"id": bob["id"]}]) == (alice, bob)
+    assert len(sent.sent[0].body["RequestItems"]["people"]["Keys"]) == 2
 
 
 def test_only_the_rest_of_a_batch_is_sent_again(services: Any, db: DynamoDb, table: str, clock: ManualRuntime) -> None:

@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
@@ -52,7 +52,8 @@ _COUNTS_ON: Final = re.compile(
     r"|=(?!\s*(?::|if_not_exists\b))|(?<![#.\w])([#.\w]+)\s*=\s*if_not_exists\s*\((?!\s*\1\s*,)",
     re.IGNORECASE,
 )
-_PARTS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
+_TOKENS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
+_EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ class DynamoDb:
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
             update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
-            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_PARTS, mine))
+            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_TOKENS, mine))
             return Written(self.transact([{"Update": update}], token=token).applied)
         if condition is None:
             self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
@@ -261,7 +262,7 @@ class DynamoDb:
         done = self._parts_done(progress, key, operation_id, fingerprint)
         while done < len(parts):
             note = _progress(progress, key, operation_id, fingerprint, done, len(parts))
-            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}"))
+            token = str(uuid.uuid5(_TOKENS, f"{progress}/{operation_id}/{fingerprint}/{done}"))
             result = self.transact([*parts[done], note], token=token)
             if result.applied:
                 done += 1
@@ -442,7 +443,8 @@ def _canonical(value: object) -> str:
     def tidy(one: object) -> object:
         if isinstance(one, Mapping):
             if len(one) == 1 and isinstance(one.get("N"), str):
-                return {"N": str(Decimal(one["N"]).normalize())}
+                # By no context of the caller's: the usual one has 28 digits, and DynamoDB 38.
+                return {"N": str(Decimal(one["N"]).normalize(_EXACT) or Decimal(0))}
             return {name: tidy(member) for name, member in one.items()}
         if isinstance(one, (list, tuple)):
             return [tidy(member) for member in one]
