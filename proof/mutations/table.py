@@ -1787,6 +1787,22 @@ _ADAPTERS: Final = (
         "A number has 38 digits, and Python's usual context rounds to 28.",
     ),
     Mutation(
+        "parts-under-a-token-of-the-operation",
+        "adapters/dynamodb.py",
+        "result = self.transact([*parts[done], note])",
+        'result = self.transact([*parts[done], note], token=str(uuid.uuid5(_TOKENS, f"{operation_id}/{done}")))',
+        (DYNAMODB + "test_a_write_in_parts_that_was_deleted_is_written_anew[0]",),
+        "The service remembers a token for ten minutes, whatever was deleted meanwhile.",
+    ),
+    Mutation(
+        "deleted-progress-taken-for-a-condition",
+        "adapters/dynamodb.py",
+        "if now == done:",
+        "if now <= done:",
+        (DYNAMODB + "test_a_write_in_parts_that_was_deleted_is_written_anew[1]",),
+        "A part's condition that failed is the writes' own only if the progress stands where it was.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

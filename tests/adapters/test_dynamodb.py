@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -254,10 +255,37 @@ def test_a_part_whose_answer_was_lost_long_ago_is_not_carried_out_again(
     assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
     looks = [0, 2]  # a stale look first, as of somebody who works beside us
     monkeypatch.setattr(DynamoDb, "_parts_done", lambda *_: looks.pop(0))
-    tokens = iter(("forgotten 0", "forgotten 1"))
-    monkeypatch.setattr("resilient_faces.adapters.dynamodb.uuid.uuid5", lambda *_: next(tokens))
     assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
     assert counters(services, table) == ["1"] * 120
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_write_in_parts_that_was_deleted_is_written_anew(
+    services: Any, db: DynamoDb, table: str, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """With its progress, and a minute later: it says that it is complete only if it is. Also if both go meanwhile."""
+    writes = [add(table, str(number)) for number in range(120)]
+    progress = services.table()
+    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    db.write_many(table, deletes=[by(str(number)) for number in range(120)])
+    db.delete(progress, by("op"))
+    look = DynamoDb._parts_done
+    looks = [1] * kept  # it began before they were deleted
+    monkeypatch.setattr(DynamoDb, "_parts_done", lambda *args: looks.pop() if looks else look(*args))
+    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    assert counters(services, table) == ["1"] * 120
+    assert db.get(progress, by("op"))["done"] == {"N": "2"}
+
+
+def test_two_who_write_the_same_parts_write_them_once(services: Any, table: str) -> None:
+    """Each goes on where the other stands."""
+    writes = [add(table, str(number)) for number in range(250)]
+    progress = services.table()
+    db = DynamoDb(services.direct("dynamodb"), breaker=None)
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(db.write_in_parts, writes, operation_id="op", progress=progress) for _ in range(4)]
+        assert all(one.result().complete for one in done)
+    assert counters(services, table) == ["1"] * 250
 
 
 def test_a_condition_inside_a_part_stops_it(services: Any, db: DynamoDb, table: str) -> None:
@@ -279,7 +307,7 @@ def test_an_id_stands_for_one_set_of_writes(services: Any, db: DynamoDb, table: 
     assert db.write_in_parts([same], operation_id="planted-id", progress=progress).complete
     with pytest.raises(DifferentWritesError) as caught:
         db.write_in_parts([add(table, "b")], operation_id="planted-id", progress=progress)
-    assert "planted-id" not in str(caught.value)
+    assert "planted-id" not in f"{caught.value!s}{caught.value!r}"
     assert AWS(caught.value).kind is Kind.invalid
 
 

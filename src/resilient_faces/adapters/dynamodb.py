@@ -262,15 +262,16 @@ class DynamoDb:
         done = self._parts_done(progress, key, operation_id, fingerprint)
         while done < len(parts):
             note = _progress(progress, key, operation_id, fingerprint, done, len(parts))
-            token = str(uuid.uuid5(_TOKENS, f"{progress}/{operation_id}/{fingerprint}/{done}"))
-            result = self.transact([*parts[done], note], token=token)
+            # With a token of this call's. The note's condition keeps others from repeating a part; a token of the
+            # operation's would have the service say "done" for ten minutes, whatever was deleted meanwhile.
+            result = self.transact([*parts[done], note])
             if result.applied:
                 done += 1
                 continue
             now = self._parts_done(progress, key, operation_id, fingerprint)
-            if now <= done:  # not the progress but a condition of the writes themselves
+            if now == done:  # not the progress but a condition of the writes themselves
                 return Parts(done, len(parts), result.reasons[:-1])
-            done = now  # somebody else has gone on with it, or our own answer was lost long ago
+            done = now  # somebody else has gone on with it, or has deleted its progress
         return Parts(done, len(parts))
 
     def get_many(self, table: str, keys: Sequence[Item]) -> tuple[Item | None, ...]:
@@ -358,7 +359,7 @@ class DynamoDb:
         if item is None:
             return 0
         if item.get("fingerprint") != {"S": fingerprint}:
-            raise DifferentWritesError(operation_id)
+            raise DifferentWritesError
         return int(item["done"]["N"])
 
 
