@@ -1803,6 +1803,14 @@ _ADAPTERS: Final = (
         "A part's condition that failed is the writes' own only if the progress stands where it was.",
     ),
     Mutation(
+        "counting-update-hides-what-stands",
+        "adapters/dynamodb.py",
+        '"UpdateExpression": expression, **extra, **_WHAT_STANDS}',
+        '"UpdateExpression": expression, **extra}',
+        (DYNAMODB + "test_what_counts_on_under_a_condition_says_what_stands_there",),
+        "A write whose condition failed answers with the item that is there.",
+    ),
+    Mutation(
         "pause-beyond-the-deadline",
         "adapters/_aws_batches.py",
         "(time_left is not None and previous >= time_left)",

@@ -125,6 +125,15 @@ def test_what_counts_on_counts_once(services: Any, db: DynamoDb, table: str, exp
     assert counters(services, table) == ["1"]
 
 
+def test_what_counts_on_under_a_condition_says_what_stands_there(db: DynamoDb, table: str) -> None:
+    """As other updates do: the item as it is, or nothing where there is none."""
+    db.put(table, {**by("a"), "n": {"N": "5"}})
+    done = db.update(table, by("a"), "ADD n :one", condition="n < :most", values={**ONE, ":most": {"N": "3"}})
+    assert (done.applied, done.found) == (False, {**by("a"), "n": {"N": "5"}})
+    done = db.update(table, by("b"), "ADD n :one", condition="attribute_exists(n)", values=ONE)
+    assert (done.applied, done.found) == (False, None)
+
+
 @pytest.mark.parametrize(
     ("expression", "counts"),
     [

@@ -43,6 +43,7 @@ _MOST_BYTES: Final = 3_500_000  # of the 4 MB that a transaction takes: sizes he
 _MOST_WRITTEN: Final = 25
 _MOST_READ: Final = 100
 _LONGEST_TOKEN: Final = 36  # characters
+_WHAT_STANDS: Final[Mapping[str, str]] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 _SET: Final = re.compile(r"(?<![#:.\w])SET\s", re.IGNORECASE)
 # What counts on from the old value: carried out twice it counts twice. A place in a list is such a thing too (the next
@@ -194,9 +195,10 @@ class DynamoDb:
         mine = operation_id or uuid.uuid4().hex
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
-            update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
+            update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra, **_WHAT_STANDS}
             token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_TOKENS, mine))
-            return Written(self.transact([{"Update": update}], token=token).applied)
+            failed = self._transact([{"Update": update}], token)
+            return Written(True) if failed is None else Written(False, found=_reasons(failed)[0].get("Item") or None)
         if condition is None:
             self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
             return Written(True)
@@ -227,17 +229,8 @@ class DynamoDb:
         if token is not None:
             checks.that(0 < len(token) <= _LONGEST_TOKEN, "token", "1 to 36 characters", len(token), "A UUID fits.")
         checks.done()
-        try:
-            self._requests(
-                "TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token or uuid.uuid4().hex
-            )
-        except Exception as error:
-            reasons = cancellation_codes(error)
-            fault = classify_aws(error)
-            if fault is None or fault.kind is not Kind.condition or not reasons:
-                raise
-            return Transacted(False, reasons)
-        return Transacted(True)
+        failed = self._transact(writes, token or uuid.uuid4().hex)
+        return Transacted(True) if failed is None else Transacted(False, cancellation_codes(failed))
 
     def write_in_parts(
         self, writes: Sequence[Mapping[str, Any]], *, operation_id: str, progress: str, key: str = "id"
@@ -341,9 +334,20 @@ class DynamoDb:
         """A write that may be repeated here: it sets what it sets, and under a condition it carries its mark."""
         self._requests.call(operation, parameters, lambda answer: None, idempotent=True)
 
+    def _transact(self, writes: Sequence[Mapping[str, Any]], token: str) -> Exception | None:
+        """None if all writes are carried out; the error if a condition failed, which says so of each."""
+        try:
+            self._requests("TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token)
+        except Exception as error:
+            fault = classify_aws(error)
+            if fault is None or fault.kind is not Kind.condition or not _reasons(error):
+                raise
+            return error
+        return None
+
     def _if(self, operation: str, mine: str, **parameters: Any) -> Written:
         try:
-            self._again(operation, ReturnValuesOnConditionCheckFailure="ALL_OLD", **parameters)
+            self._again(operation, **_WHAT_STANDS, **parameters)
         except Exception as error:
             fault = classify_aws(error)
             if fault is None or fault.kind is not Kind.condition:
@@ -374,6 +378,11 @@ class AsyncDynamoDb(AsyncFace[DynamoDb]):
     write_in_parts = threaded(DynamoDb.write_in_parts)
     get_many = threaded(DynamoDb.get_many)
     write_many = threaded(DynamoDb.write_many)
+
+
+def _reasons(error: Exception) -> Sequence[Mapping[str, Any]]:
+    """What a cancelled transaction says of each of its writes."""
+    return (getattr(error, "response", None) or {}).get("CancellationReasons") or ()
 
 
 def _expressions(
