@@ -7,6 +7,8 @@ import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
+from contextvars import Context
+from typing import Any
 
 import anyio
 import pytest
@@ -30,8 +32,9 @@ from resilient_faces import (
     listen,
     retry,
 )
+from resilient_faces._core.context import PROBES
 from resilient_faces._core.outcome import Verdict
-from resilient_faces.breaker import MemoryStore, State, consecutive, failure_rate
+from resilient_faces.breaker import MemoryStore, State, consecutive, failure_rate, slow_rate
 from resilient_faces.faults import rule
 from resilient_faces.testing import ManualRuntime, Mode, script
 
@@ -477,6 +480,67 @@ def test_a_block_with_a_retry_is_refused(resilience: None) -> None:
         raise AssertionError
 
 
+AROUND = {"alone": (), "a retry": (retry(attempts=1),), "a retry with hooks": (retry(before_attempt=lambda _: None),)}
+
+
+# -- calls within calls --------------------------------------------------------------------------------------------
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "own": {},
+    "shared": {"store": MemoryStore()},
+    "timed": {"trips": slow_rate(0.5, slower_than=1.0, calls=2, minimum=2)},
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_circuit_that_a_call_comes_to_twice_closes_again(
+    mode: Mode, clock: ManualRuntime, options: str, around: str
+) -> None:
+    """The inner call is part of the outer one's probe: a place of its own it would never get."""
+    policy = Breaker("db", recovery_timeout=5.0, **OPTIONS[options])
+    guarded = guard(*AROUND[around], policy)
+    policy.circuit.force_open(5.0)
+    clock.advance(5.0)
+    made: list[int] = []
+
+    def walk(depth: int) -> str:
+        made.append(policy.circuit.snapshot().probes)
+        return "fine" if depth == 0 else guarded.call(walk, depth - 1)
+
+    assert mode.call(guarded(mode.wrap(walk)), 2) == "fine"
+    assert made == [1, 1, 1]
+    assert policy.circuit.state is State.closed
+
+
+def test_blocks_of_one_circuit_nest_in_its_probe(clock: ManualRuntime) -> None:
+    """A block within a call, a call within a block."""
+    breaker = Breaker("db", recovery_timeout=5.0)
+    breaker.circuit.force_open(5.0)
+    clock.advance(5.0)
+    with breaker:
+        assert breaker.call(script("fine").function()) == "fine"
+        with breaker:
+            pass
+        assert breaker.circuit.snapshot().probes == 1
+    assert breaker.circuit.state is State.closed
+
+
+def test_who_comes_after_the_probe_is_a_call_of_its_own(clock: ManualRuntime) -> None:
+    """Nothing of the last probe is left, so the next one takes a place, and others are refused meanwhile."""
+    breaker = Breaker("db", recovery_timeout=5.0, growth=1.0, trips=consecutive(1))
+    for _ in range(3):
+        breaker.circuit.force_open(5.0)
+        clock.advance(5.0)
+        with pytest.raises(KeyError):
+            breaker.call(script(KeyError()).function())
+        assert PROBES.get() == ()
+        clock.advance(5.0)
+        with breaker, pytest.raises(CircuitOpenError):
+            Context().run(breaker.call, script("unused").function())
+        assert PROBES.get() == ()
+
+
 # -- judgements that raise -----------------------------------------------------------------------------------------
 
 
@@ -501,7 +565,6 @@ JUDGEMENTS = {
     "on_result": {"on_result": confused},
     "classify": {"classify": first_match(confused_by_keys)},
 }
-AROUND = {"alone": (), "a retry": (retry(attempts=1),), "a retry with hooks": (retry(before_attempt=lambda _: None),)}
 
 
 @pytest.mark.parametrize("around", AROUND)
@@ -584,6 +647,12 @@ def test_a_copy_replaces_nothing(clock: ManualRuntime, copied: Callable[[object]
         ({"trips": consecutive}, "Breaker.trips must be one or more rules"),
         ({"trips": ()}, "Breaker.trips must be one or more rules"),
         ({"failures": 5}, "Breaker.failures must be exception classes, kinds of fault or predicates; got 5."),
+        ({"ignore": iter([KeyError])}, "An iterator can be read once only: give a tuple."),
+        (
+            {"initial": ["open"]},
+            "Breaker.initial must be one of closed, open, forced_open, disabled, metrics_only; got",
+        ),
+        ({"replace": "no"}, "Breaker.replace must be True or False; got 'no'."),
         ({"key": "host"}, "Breaker.key must be callable; got 'host'."),
         ({"store": object()}, "Breaker.store must be a BreakerStore"),
         ({"max_keys": 0}, "Breaker.max_keys must be 1 or more"),

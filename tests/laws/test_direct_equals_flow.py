@@ -8,6 +8,7 @@ release, disable or trip the very circuit that it runs under.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator
@@ -56,6 +57,25 @@ class DoNothing:
 
     def flow(self, inner: Inner, call: Call) -> Flow[Outcome]:
         return (yield from inner(call))
+
+
+class StandAside:
+    """A joint that passes everything on: what is around it and what is within it know nothing of each other."""
+
+    def around(self, function: Callable[..., Any], asynchronous: bool) -> Callable[..., Any]:
+        if asynchronous:
+
+            @functools.wraps(function)
+            async def passing_async(*args: object, **kwargs: object) -> object:
+                return await function(*args, **kwargs)
+
+            return passing_async
+
+        @functools.wraps(function)
+        def passing(*args: object, **kwargs: object) -> object:
+            return function(*args, **kwargs)
+
+        return passing
 
 
 class Again(RetryableError):
@@ -150,6 +170,9 @@ BY_HAND = st.builds(Do, st.sampled_from(["reset", "force", "release", "disable",
 CALL = st.just(Do("call"))
 OUTCOMES = st.sampled_from(["ok", "ok", "ok", "bad", "puzzling value", "transient", "transient", *ERRORS])
 ATTEMPTS = st.builds(Attempt, st.lists(st.one_of(ADVANCE, ADVANCE, CALL, BY_HAND), max_size=3).map(tuple), OUTCOMES)
+JUDGED = ATTEMPTS.map(
+    lambda one: replace(one, outcome="bad") if "uzzling" in one.outcome or "conf" in one.outcome else one
+)
 BETWEEN = st.lists(st.one_of(CALL, CALL, CALL, ADVANCE, BY_HAND), min_size=1, max_size=12)
 RULES = st.one_of(
     st.builds(consecutive, st.integers(1, 4)),
@@ -224,7 +247,7 @@ class Clock(ManualRuntime):
 class World:
     """One guarded function with all that can be seen of it."""
 
-    def __init__(self, setup: Setup, lines: list[Attempt], flow: bool) -> None:
+    def __init__(self, setup: Setup, lines: list[Attempt], flow: bool, joint: bool = False) -> None:
         self.clock = Clock(chance=random.Random(setup.seed).random)
         self.setup = setup
         self.lines: Iterator[Attempt] = iter(lines)
@@ -244,12 +267,14 @@ class World:
         policies = [made[role] for role in setup.order if role in made]
         if flow or not policies:
             policies.insert(setup.place, DoNothing())
+        if joint:
+            policies.insert(setup.place, StandAside())
         whole = guard(*policies, classify=classification, accept=[rule.id for rule in ORDER_RULES])
         self.depth = 0
         self.guarded: Callable[[], Any]
         self.guarded = whole(self._coroutine) if setup.asynchronous else whole(self._function)
         outside = setup.order[: setup.order.index("breaker")]
-        self.refused_at_once = not setup.fallback or "fallback" not in outside
+        self.refused_at_once = joint or not setup.fallback or "fallback" not in outside
 
     def _hand(self, do: Do) -> None:
         if do.what == "advance":
@@ -365,3 +390,16 @@ def test_it_makes_no_difference_where_the_policy_stands_that_does_nothing(
         moved = replace(setup, place=place)
         stories.append(World(moved, lines, flow=True).story(between))
     assert stories[0] == stories[1]
+
+
+@given(SETUPS, st.lists(JUDGED, max_size=15), BETWEEN)
+def test_a_joint_that_does_nothing_is_not_there(setup: Setup, lines: list[Attempt], between: list[Do]) -> None:
+    """It parts the guard, and both parts go on as one: an answer further in is known as such further out.
+
+    But for judgements that raise: their errors come out past all policies of their part, and to the other part they are
+    errors like others.
+    """
+    whole = World(setup, lines, flow=False).story(between)
+    parted = World(setup, lines, flow=False, joint=True).story(between)
+    refusals = [one for one in whole if not (isinstance(one, Event) and one.type == "rejected")]
+    assert refusals == parted

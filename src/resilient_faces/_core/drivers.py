@@ -7,10 +7,11 @@ frame of a policy, and no outcome keeps the error that it describes alive.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import TypeAlias, TypeVar
 
 from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Tell, Unanswered
-from resilient_faces._core.outcome import Call, Caught, Got
+from resilient_faces._core.outcome import Call, Caught, Got, name_of
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.faults import Fault
 
@@ -49,6 +50,8 @@ def run_sync(flow: Flow[T], call: Call, classify: Classify) -> T:
                 try:
                     answer = Got()
                     answer.value = request.function(*request.args, **request.kwargs)
+                    if isinstance(answer.value, CoroutineType):
+                        raise _never_awaited(request.function)
                 except Exception as error:
                     answer = Caught()
                     answer.error = error
@@ -115,6 +118,13 @@ async def run_async(flow: Flow[T], call: Call, classify: Classify) -> T:
         raise
     finally:
         answer = request = None  # both may hold an error whose traceback holds this frame
+
+
+def _never_awaited(function: object) -> TypeError:
+    return TypeError(
+        f"{name_of(function)} returned a coroutine to a synchronous call, which cannot await it. "
+        "Give a plain function, or guard a coroutine function."
+    )
 
 
 def _unknown(request: object) -> TypeError:

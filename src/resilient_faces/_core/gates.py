@@ -5,19 +5,45 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from resilient_faces._core.context import event
-from resilient_faces._core.outcome import Gate, Transition, name_of
+from resilient_faces._core.context import PROBES, event
+from resilient_faces._core.outcome import Gate, Permit, Refused, Transition, name_of
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces.events import Event
 from resilient_faces.faults import Executed, Fault, Kind
 
-__all__ = ["INFO", "LOG", "OPEN", "rejection", "tell_news", "transition_event"]
+__all__ = ["INFO", "LOG", "OPEN", "admission", "left_probe", "rejection", "tell_news", "transition_event"]
 
 INFO: Final = logging.INFO
 LOG: Final = logger_of("breaker")
 """Whoever refuses a call asks it, and the listeners, whether anybody would hear: most rejections need no event."""
 OPEN: Final = Fault(Kind.rejected, "CircuitOpenError", Executed.no)
 """What a refused call comes to: nobody retries it, and no breaker counts it."""
+
+
+def admission(circuit: Gate, now: float | None = None) -> Permit | Refused:
+    """Leave to call while the circuit does not let everybody through, or a refusal.
+
+    A call that comes to the same circuit again is part of its own probe. A place of its own it might never get, and
+    then the probe would never end well.
+    """
+    within = PROBES.get()
+    if within and circuit.probing(within):
+        return _RIDES
+    granted = circuit.acquire(now)
+    if isinstance(granted, Permit) and granted.expires is not None:
+        current = RUNTIME.monotonic()
+        PROBES.set((*[one for one in within if one.expires is not None and one.expires > current], granted))
+    return granted
+
+
+def left_probe(permit: Permit) -> None:
+    """This code runs within the probe no more."""
+    within = PROBES.get()
+    if permit in within:
+        PROBES.set(tuple([one for one in within if one is not permit]))
+
+
+_RIDES: Final = Permit()  # of no generation: what the call comes to is settled with the probe that it is part of
 
 
 def rejection(circuit: Gate, retry_after: float, function: object) -> Event:

@@ -82,6 +82,7 @@ class Traits:
         joint: It stands around the call.
         circuit: It has a circuit.
         answers: It may turn a rejection into an answer.
+        awaits: The option of it that holds a coroutine function, which a synchronous call cannot await; or nothing.
         quiet: Calls that simply succeed may pass it by.
         looks: It looks at returned values.
         limit: Seconds of a deadline that it brings; None if it brings none.
@@ -95,6 +96,7 @@ class Traits:
 
     __slots__ = (
         "answers",
+        "awaits",
         "circuit",
         "classifies",
         "counts",
@@ -116,6 +118,7 @@ class Traits:
         self.joint: Final = hasattr(policy, "around")
         self.circuit: Final = hasattr(policy, "gate")
         self.answers: Final = bool(getattr(policy, "answers", False))
+        self.awaits: Final[str] = getattr(policy, "awaits", "")
         self.quiet: Final = bool(getattr(policy, "quiet", False))  # one that does not say so must know of every call
         self.looks: Final = bool(getattr(policy, "looks_at_results", False))
         self.limit: Final[float | None] = getattr(policy, "time_limit", None)
@@ -214,7 +217,11 @@ class _SegmentLayer(Segment):
     def describe(self) -> str:
         names = ", ".join(type(policy).__name__ for policy in self.policies)
         loud = [type(policy).__name__ for policy in self.policies if not traits_of(policy).quiet]
-        how = f"as a flow, because {', '.join(loud)} must know of every call" if loud else "on the direct path"
+        how = "on the direct path"
+        if loud:
+            how = f"as a flow, because {', '.join(loud)} must know of every call"
+        elif not self.shape.quiet:
+            how = "as a flow, so that answers of policies further in are known as such further out"
         return f"{names}: {how}"
 
 
@@ -237,7 +244,7 @@ def _examiner(looking: list[Callable[[object], bool]]) -> Callable[[object], boo
     return examine
 
 
-_FEW_KEYS: Final = 16
+_FEW_KEYS: Final = 2
 
 
 def _by_key(function: Target, segment: Segment, keyed: Keyed, timed: bool, asynchronous: bool) -> Target:
@@ -366,11 +373,16 @@ def _segment(traits: Sequence[Traits], start: int, stop: int) -> _SegmentStep:
     mine = traits[start:stop]
     circuit = next((at for at, one in enumerate(mine) if one.circuit), None)
     looking = tuple([start + at for at, one in enumerate(mine) if one.looks])
-    quiet = all(one.quiet for one in mine)
+    # What passes a joint is a plain value, so an answer of a policy's is passed marked where others must know.
+    reads = any(one.answers for one in traits[stop:])
+    marks = any(one.decides for one in traits[:start]) and (reads or any(one.answers for one in mine))
+    quiet = all(one.quiet for one in mine) and not reads and not marks
     shape = Shape(
         answered=any(one.answers for one in mine[:circuit]),
         quiet=quiet,
         circuit=circuit,
+        reads=reads,
+        marks=marks,
     )
     if quiet and not looking:  # perhaps a retry, or a retry and a breaker, at the end: the direct path repeats for them
         counts = mine[-1].counts

@@ -159,8 +159,11 @@ class Gate(Protocol):
     def refusal(self) -> float:
         """Seconds until a probe may be asked for; 0 if one may be asked for now. Takes no lock."""
 
-    def acquire(self) -> Permit | Refused:
+    def acquire(self, now: float | None = None) -> Permit | Refused:
         """Leave to call, or not."""
+
+    def probing(self, permits: tuple[Permit, ...]) -> bool:
+        """Whether one of these is a probe that is under way."""
 
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""

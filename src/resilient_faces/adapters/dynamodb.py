@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
@@ -54,7 +54,6 @@ _COUNTS_ON: Final = re.compile(
     re.IGNORECASE,
 )
 _TOKENS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
-_EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,8 +452,9 @@ def _canonical(value: object) -> str:
     def tidy(one: object) -> object:
         if isinstance(one, Mapping):
             if len(one) == 1 and isinstance(one.get("N"), str):
-                # By no context of the caller's: the usual one has 28 digits, and DynamoDB 38.
-                return {"N": str(Decimal(one["N"]).normalize(_EXACT) or Decimal(0))}
+                number = Decimal(one["N"])
+                # All its digits: DynamoDB has 38, and the context of this thread may have fewer.
+                return {"N": str(number.normalize(Context(prec=len(number.as_tuple().digits) or 1)) if number else 0)}
             return {name: tidy(member) for name, member in one.items()}
         if isinstance(one, (list, tuple)):
             return [tidy(member) for member in one]

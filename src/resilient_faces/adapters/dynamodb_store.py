@@ -429,6 +429,7 @@ class DynamoDbStore:
     def claim(self, key: str, owner: str, fingerprint: str, lease: float, keep: float) -> Record | None:
         """Claim an operation; None if it was claimed, else the record that is in the way."""
         now = self._now()
+        keep = max(keep, lease)
         item = {
             "status": Status.in_progress.value,
             "owner": owner,
@@ -476,8 +477,13 @@ class DynamoDbStore:
     def extend(self, key: str, owner: str, lease: float) -> bool:
         """Begin the lease anew; False if this owner has it no more."""
         now = self._now()
-        values = self._owned(owner, now)
-        return self._update("operation", key, "SET #lease = :until", _OWNED, **values, until=now + _micros(lease))[0]
+        values = {**self._owned(owner, now), "until": now + _micros(lease)}
+        done, found = self._update("operation", key, "SET #lease = :until", f"{_OWNED} AND #kept >= :until", **values)
+        if done or found is None or not now < found["kept"] < values["until"]:
+            return done
+        # It would be forgotten before.
+        change = "SET #lease = :until, #kept = :until, #expires = :expires"
+        return self._update("operation", key, change, _OWNED, **values, expires=math.ceil(now / 1e6 + lease))[0]
 
     def release(self, key: str, owner: str) -> bool:
         """Give it up; False if this owner has it no more."""

@@ -115,6 +115,7 @@ return redis.call('ZCARD', KEYS[1])
 """,
     "claim": """
 local owner, fingerprint, lease, keep = unpack(ARGV)
+keep = math.max(keep, lease)
 local record = read('status', 'owner', 'lease', 'kept', 'fingerprint', 'data', 'schema')
 if record[1] ~= '' and now < tonumber(record[4]) then
   local free = record[1] == 'in_progress' and (record[2] == owner or now >= tonumber(record[3]))
@@ -143,9 +144,12 @@ redis.call('PEXPIRE', KEYS[1], whole(math.ceil(keep / 1000)))
 return 1
 """,
     "extend": """
-local record = read('status', 'owner')
+local record = read('status', 'owner', 'kept')
 if record[1] ~= 'in_progress' or record[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'lease', whole(now + ARGV[2]))
+local ends = now + ARGV[2]
+local kept = math.max(tonumber(record[3]), ends)
+redis.call('HSET', KEYS[1], 'lease', whole(ends), 'kept', whole(kept))
+redis.call('PEXPIRE', KEYS[1], whole(math.ceil((kept - now) / 1000)))
 return 1
 """,
     "release": """

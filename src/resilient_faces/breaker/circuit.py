@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import ClassVar, Final
 
-from resilient_faces._core.gates import tell_news
+from resilient_faces._core.gates import left_probe, tell_news
 from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass, field
@@ -227,6 +227,10 @@ class Circuit:
         self._probes.append(permit)
         return permit
 
+    def probing(self, permits: tuple[Permit, ...]) -> bool:
+        """Whether one of these is a probe that is under way."""
+        return any(permit in self._probes for permit in permits)
+
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""
         with self._lock or self._new_lock():
@@ -237,6 +241,7 @@ class Circuit:
                     self._failed(slow, fault)
             elif permit.expires is not None and permit in self._probes:
                 self._probes.remove(permit)
+                left_probe(permit)
                 now = RUNTIME.monotonic()
                 if verdict is _SUCCESS and (slow or permit.expires <= now):
                     verdict = _FAILURE  # too slow to count as health
@@ -297,6 +302,7 @@ class Circuit:
                 self._failures += self.state is not State.disabled
                 self._enough(now, fault)
             elif permit in self._probes:
+                left_probe(permit)
                 self._failures += 1
                 self._move(Trigger.failed, now, fault)
         if self._undetermined is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.drivers import run_sync
 from resilient_faces._core.effects import Flow, Inner, Tell
-from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news, transition_event
+from resilient_faces._core.gates import INFO, LOG, OPEN, admission, rejection, tell_news, transition_event
 from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
@@ -205,7 +205,8 @@ class Breaker(Decorator[NoReturn]):
         checks.whole("max_keys", self.max_keys, 1)
         checks.seconds("refresh", self.refresh, above=False)
         checks.seconds("store_timeout", self.store_timeout)
-        checks.that(self.initial in _STATES, "initial", f"one of {', '.join(_STATES)}", self.initial)
+        known = isinstance(self.initial, str) and self.initial in _STATES
+        checks.that(known, "initial", f"one of {', '.join(_STATES)}", self.initial)
         for option, given in (
             ("open_for", self.open_for),
             ("on_result", self.on_result),
@@ -214,12 +215,9 @@ class Breaker(Decorator[NoReturn]):
         ):
             if given is not None:
                 checks.function(option, given)
-        for option in ("failures", "ignore", "trip_on"):
-            if getattr(self, option) is not None:
-                try:
-                    matcher(getattr(self, option))
-                except TypeError:
-                    checks.that(False, option, "exception classes, kinds of fault or predicates", getattr(self, option))
+        for option, match in (("failures", self.failures), ("ignore", self.ignore), ("trip_on", self.trip_on)):
+            checks.match(option, match)
+        checks.that(isinstance(self.replace, bool), "replace", "True or False", self.replace)
         checks.that(self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store)
         checks.that(self.store is None or self.name is not None, "name", "given if the circuit is shared", self.name)
 
@@ -320,7 +318,7 @@ class Breaker(Decorator[NoReturn]):
             permit = circuit.generation
             if permit is None:
                 left = circuit.refusal()  # without a lock
-                granted = Refused(left) if left else circuit.acquire()
+                granted = Refused(left) if left else admission(circuit)
                 if circuit.news:
                     yield from _tell(circuit)
                 if isinstance(granted, Refused):
@@ -351,7 +349,7 @@ class Breaker(Decorator[NoReturn]):
         """As `flow`, for a circuit that processes share. It has no direct path, so no permit of one either."""
         circuit: Circuit = call.gate or self.circuit  # type: ignore[assignment]
         judged = yield from sharing.before(circuit)
-        granted = judged if isinstance(judged, Refused) else circuit.acquire(judged)
+        granted = judged if isinstance(judged, Refused) else admission(circuit, judged)
         yield from _tell(circuit)
         if isinstance(granted, Refused):
             return (yield from _refuse(circuit, granted.retry_after, call))
@@ -390,7 +388,7 @@ class Breaker(Decorator[NoReturn]):
                 "call(function)."
             )
         circuit = self.circuit
-        permit = circuit.acquire()
+        permit = admission(circuit)
         tell_news(circuit)
         if isinstance(permit, Refused):
             raise CircuitOpenError(circuit.name, permit.retry_after, circuit.last)
@@ -509,6 +507,7 @@ _RARE: Final = (
     ("successes", None),
     ("probe_lease", 60.0),
     ("initial", "closed"),
+    ("replace", False),
 )
 
 
@@ -638,6 +637,11 @@ def circuit_breaker(
     checks = Checks("circuit_breaker")
     checks.whole("failure_threshold", failure_threshold, 1)
     checks.seconds("timeout", timeout)
+    for option, function in (("key", key), ("classify", classify)):
+        if function is not None:
+            checks.function(option, function)
+    checks.match("failures", failures)
+    checks.match("ignore", ignore)
     checks.that(
         not callable(name), "name", "a name", name, 'Write @circuit_breaker("db"), with brackets, above the function.'
     )

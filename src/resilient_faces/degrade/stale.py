@@ -14,7 +14,7 @@ from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.degrade.fallback import degraded, unanswered
-from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
+from resilient_faces.faults import Classification, Fault, Kind, Match
 
 __all__ = ["LastGood"]
 
@@ -57,12 +57,7 @@ class LastGood(Decorator[NoReturn]):
         checks.whole("max_entries", self.max_entries, 1)
         if self.key is not None:
             checks.function("key", self.key)
-        matches = None
-        if self.on is not None:
-            try:
-                matches = matcher(self.on)
-            except TypeError:
-                checks.that(False, "on", "exception classes, kinds of fault or predicates", self.on)
+        matches = checks.match("on", self.on)
         checks.done()
         object.__setattr__(self, "_memory", _Memory(self.max_entries))
         object.__setattr__(self, "_on", matches)

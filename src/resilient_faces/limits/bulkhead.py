@@ -78,6 +78,7 @@ class Bulkhead(Decorator[NoReturn]):
         checks.whole("max_waiting", max_waiting, 0)
         if max_wait is not None:
             checks.seconds("max_wait", max_wait, above=False)
+        checks.name("name", name)
         checks.done()
         self.limit = limit
         self.max_waiting = max_waiting

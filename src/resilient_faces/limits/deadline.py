@@ -62,4 +62,7 @@ class Deadline(Decorator[NoReturn]):
 
     def leave(self, entry: Token[float | None], error: BaseException | None, fault: Fault | None) -> None:
         """The block has ended."""
-        DEADLINE.reset(entry)
+        try:
+            DEADLINE.reset(entry)
+        except ValueError:  # in another context than it began in: there it was never set
+            pass

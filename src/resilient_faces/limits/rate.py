@@ -139,7 +139,7 @@ class RateLimiter(Decorator[NoReturn]):
         checks.seconds("store_timeout", store_timeout)
         if classify is not None:
             checks.function("classify", classify)
-        checks.that(isinstance(name, str) and name != "", "name", "a name", name)
+        checks.name("name", name)
         checks.done()
         self.name = name
         self.max_wait = max_wait
