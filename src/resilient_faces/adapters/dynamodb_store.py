@@ -12,12 +12,15 @@ import math
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import Context
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Final
 
 from resilient_faces._core.options import Checks
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
 from resilient_faces.breaker import Shared
@@ -30,6 +33,8 @@ __all__ = ["ClockUnknownError", "DynamoDbStore"]
 
 ROUNDS: Final = 25  # of one step against others who write the same record
 PRECISE: Final = 0.01  # seconds to which the clock should be known before slots are given
+ROOM: Final = 0.1  # seconds that clocks may be apart for which slots make room, if those are known as well as can be
+MOST_ROOM: Final = 1.5  # while a clock is learnt anew; one answer alone tells the time to a second and its trip
 STEP: Final = 0.03  # seconds between requests that wait for the server's next second
 
 
@@ -73,10 +78,15 @@ class DynamoDbStore:
         self.clock = ServerClock()  # from the wall clock: a frozen machine's monotonic one stands still
         self._client = client
         self._keep = keep
-        self._learning = threading.Lock()
+        self.after_fork()
+        on_fork(self)
         self._learnt = 0.0  # seconds to which the clock was known when it was last learnt
         self._latency = 0.0
         self._lines: dict[str, _Line] = {}
+
+    def after_fork(self) -> None:
+        """The thread that learnt the clock is the parent's."""
+        self._learning = threading.Lock()
 
     @classmethod
     def connected(
@@ -156,7 +166,8 @@ class DynamoDbStore:
     def learn_clock(self, *, precision: float = PRECISE) -> float:
         """Learn how far the local clock is off, from the dates of answers. Takes up to 3 s and some 40 requests.
 
-        A limiter does it at its first use, and goes by its share of the rate meanwhile.
+        A limiter does it at its first use, and goes by its share of the rate meanwhile. After a pause of some minutes,
+        in which the clocks have drifted apart, it is done in the background: until then its slots are wider.
 
         Args:
             precision: Seconds to which it should be known. What answers take to come is a limit to that.
@@ -166,7 +177,7 @@ class DynamoDbStore:
         """
         ends = RUNTIME.monotonic() + 3.2
         self._load("clock", "")
-        while self.clock.width > precision and RUNTIME.monotonic() < ends:
+        while self.clock.width > precision and RUNTIME.monotonic() < ends and not RUNTIME.stopped:
             # Near the server's next second one answer halves what is not known; before that is known, seek it.
             RUNTIME.sleep(STEP if self.clock.width > 2.0 * STEP else self.clock.until_second(RUNTIME.wall()))
             self._load("clock", "")
@@ -374,7 +385,9 @@ class DynamoDbStore:
         Starts are up to half an interval late, and up to the clock's width apart from where they should be. With this
         interval any second holds at most `rate + 1` of them all the same.
         """
-        return max(1.0 / rate, (1.0 + 0.5 / rate + min(self.clock.width, 0.1)) / (rate + 1.0))
+        width = self.clock.width_at(RUNTIME.wall())
+        room = min(width, ROOM if width <= self._usual else MOST_ROOM)
+        return max(1.0 / rate, (1.0 + 0.5 / rate + room) / (rate + 1.0))
 
     def _line(self, key: str) -> _Line:
         return self._lines.setdefault(key, _Line())
@@ -415,14 +428,41 @@ class DynamoDbStore:
 
     def _need_clock(self) -> None:
         """Slots of several processes fit together only if all know the time well; as well as the line allows."""
-        if self.clock.width <= 2.0 * max(PRECISE, self._learnt):
+        width = self.clock.width_at(RUNTIME.wall())
+        if width <= self._usual:
             return
-        if not self._learning.acquire(blocking=False):
+        if self._learnt and width > MOST_ROOM:
+            self._load("clock", "")
+        learning = self._learning
+        if not learning.acquire(blocking=False):
+            if self._learnt:
+                return
             raise ClockUnknownError(self.table)
+        if not self._learnt:
+            self._learn(learning)
+            return
+        # No call waits for it, and none's deadline holds for it.
+        work = (partial(self._learn_quietly, learning),)
+        try:
+            threading.Thread(target=Context().run, args=work, name="resilient_faces-clock", daemon=True).start()
+        except RuntimeError:  # no more threads, or the process ends
+            learning.release()
+
+    @property
+    def _usual(self) -> float:
+        """Seconds to which the clock is known when nothing is amiss."""
+        return 2.0 * max(PRECISE, self._learnt)
+
+    def _learn(self, learning: threading.Lock) -> None:
+        """Learn the clock and let go of the lock."""
         try:
             self.learn_clock()
         finally:
-            self._learning.release()
+            learning.release()
+
+    def _learn_quietly(self, learning: threading.Lock) -> None:
+        with suppress(Exception):  # the next slot begins it again
+            self._learn(learning)
 
     # -- operations ------------------------------------------------------------------------------------------------
 
