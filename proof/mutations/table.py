@@ -1972,13 +1972,21 @@ _ADAPTERS: Final = (
     Mutation(
         "last-attempt-speaks-for-all",
         "adapters/_aws_errors.py",
-        "if all(one.executed is _NO for one in earlier) or",
-        "if True or",
+        "    if not doubtful:\n        return fault\n",
+        "    if True:\n        return fault\n",
         (
             DYNAMODB + "test_an_outer_retry_does_not_count_again",
             "tests/adapters/test_aws.py::test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up",
         ),
         "An earlier attempt may have been carried out, though the last was not.",
+    ),
+    Mutation(
+        "lost-connection-hides-a-late-answer",
+        "adapters/_aws_errors.py",
+        "all(one.kind is Kind.transient for one in (*doubtful, fault))",
+        "fault.kind is Kind.transient",
+        ("tests/adapters/test_aws.py::test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up",),
+        "A call that was late and then lost is not to be repeated as one that was only lost.",
     ),
     Mutation(
         "extended-record-forgotten",
