@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_faces import OptionError
+from resilient_faces import DecorationError, OptionError
 from resilient_faces._core.runtime import RUNTIME, _forkables
 from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
@@ -383,6 +384,20 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str, client
     """At construction, not at the first failure."""
     with pytest.raises(OptionError, match=message):
         DynamoDbStore(**{"client": client, **options})
+
+
+def test_a_client_of_coroutines_is_refused() -> None:
+    """A store is asked in a thread, and would take a coroutine for its answer."""
+
+    class Client:
+        meta = SimpleNamespace(method_to_api_mapping={"get_item": "GetItem"})
+
+        async def get_item(self, **_: Any) -> None: ...
+
+        update_item = get_item
+
+    with pytest.raises(DecorationError, match="coroutines"):
+        DynamoDbStore(Client())
 
 
 def test_credentials_stay_private() -> None:

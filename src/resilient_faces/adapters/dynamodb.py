@@ -43,7 +43,6 @@ _MOST_BYTES: Final = 3_500_000  # of the 4 MB that a transaction takes: sizes he
 _MOST_WRITTEN: Final = 25
 _MOST_READ: Final = 100
 _LONGEST_TOKEN: Final = 36  # characters
-_WHAT_STANDS: Final[Mapping[str, str]] = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 _SET: Final = re.compile(r"(?<![#:.\w])SET\s", re.IGNORECASE)
 # What counts on from the old value: carried out twice it counts twice. A place in a list is such a thing too (the next
@@ -194,10 +193,13 @@ class DynamoDb:
         mine = operation_id or uuid.uuid4().hex
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
-            update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra, **_WHAT_STANDS}
+            update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
+            if condition is not None:
+                update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
             token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_TOKENS, mine))
             failed = self._transact([{"Update": update}], token)
-            return Written(True) if failed is None else Written(False, found=_reasons(failed)[0].get("Item") or None)
+            reasons = getattr(failed, "response", {}).get("CancellationReasons", ())
+            return Written(failed is None, found=reasons[0].get("Item") or None if reasons else None)
         if condition is None:
             self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
             return Written(True)
@@ -230,6 +232,17 @@ class DynamoDb:
         checks.done()
         failed = self._transact(writes, token or uuid.uuid4().hex)
         return Transacted(True) if failed is None else Transacted(False, cancellation_codes(failed))
+
+    def _transact(self, writes: Sequence[Mapping[str, Any]], token: str) -> Exception | None:
+        """Carry them out; the error that has the reasons if a condition failed."""
+        try:
+            self._requests("TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token)
+        except Exception as error:
+            fault = classify_aws(error)
+            if fault is None or fault.kind is not Kind.condition or not cancellation_codes(error):
+                raise
+            return error
+        return None
 
     def write_in_parts(
         self, writes: Sequence[Mapping[str, Any]], *, operation_id: str, progress: str, key: str = "id"
@@ -333,20 +346,9 @@ class DynamoDb:
         """A write that may be repeated here: it sets what it sets, and under a condition it carries its mark."""
         self._requests.call(operation, parameters, lambda answer: None, idempotent=True)
 
-    def _transact(self, writes: Sequence[Mapping[str, Any]], token: str) -> Exception | None:
-        """None if all writes are carried out; the error if a condition failed, which says so of each."""
-        try:
-            self._requests("TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token)
-        except Exception as error:
-            fault = classify_aws(error)
-            if fault is None or fault.kind is not Kind.condition or not _reasons(error):
-                raise
-            return error
-        return None
-
     def _if(self, operation: str, mine: str, **parameters: Any) -> Written:
         try:
-            self._again(operation, **_WHAT_STANDS, **parameters)
+            self._again(operation, ReturnValuesOnConditionCheckFailure="ALL_OLD", **parameters)
         except Exception as error:
             fault = classify_aws(error)
             if fault is None or fault.kind is not Kind.condition:
@@ -377,11 +379,6 @@ class AsyncDynamoDb(AsyncFace[DynamoDb]):
     write_in_parts = threaded(DynamoDb.write_in_parts)
     get_many = threaded(DynamoDb.get_many)
     write_many = threaded(DynamoDb.write_many)
-
-
-def _reasons(error: Exception) -> Sequence[Mapping[str, Any]]:
-    """What a cancelled transaction says of each of its writes."""
-    return (getattr(error, "response", None) or {}).get("CancellationReasons") or ()
 
 
 def _expressions(

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces.adapters._aws_clients import refuse_coroutines
 from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
 from resilient_faces.breaker import Shared
@@ -54,6 +55,7 @@ class DynamoDbStore:
 
     Raises:
         OptionError: Options are wrong.
+        DecorationError: The client's operations are coroutines.
     """
 
     inline: Final = False
@@ -73,6 +75,7 @@ class DynamoDbStore:
         checks.that(isinstance(prefix, str), "prefix", "a string", prefix)
         checks.seconds("keep", keep)
         checks.done()
+        refuse_coroutines(client)
         self.table = table
         self.prefix = prefix
         self.clock = ServerClock()  # from the wall clock: a frozen machine's monotonic one stands still

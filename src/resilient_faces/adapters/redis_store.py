@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -183,6 +184,10 @@ class RedisStore:
     def __init__(self, client: Any, *, prefix: str = "resilient-faces:", keep: float = 86_400.0) -> None:
         checks = Checks("RedisStore")
         checks.function("client", getattr(client, "register_script", None), "Give it a redis.Redis, not a URL.")
+        one = f"{type(client).__module__}.{type(client).__qualname__}"
+        cure = "Give it a redis.Redis: policies of async code ask it in a thread."
+        waits = inspect.iscoroutinefunction(getattr(client, "execute_command", None))
+        checks.that(not waits, "client", "a client whose commands are no coroutines", one, cure)
         checks.that(isinstance(prefix, str), "prefix", "a string", prefix)
         checks.seconds("keep", keep)
         checks.done()
