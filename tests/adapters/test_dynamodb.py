@@ -299,6 +299,22 @@ def test_a_write_in_parts_that_was_deleted_is_written_anew(
     assert db.get(progress, by("op"))["done"] == {"N": "2"}
 
 
+def test_progress_may_be_deleted_as_soon_as_it_is_complete(services: Any, table: str) -> None:
+    """Also if the writer has not heard of it yet: the attempt that follows knows its own part, and repeats nothing."""
+    progress = services.table()
+    reader = services.direct("dynamodb")
+    read: list[str] = []
+
+    def tidy(*_: object) -> None:
+        read.append(reader.get_item(TableName=progress, Key=by("op"))["Item"]["done"]["N"])
+        reader.delete_item(TableName=progress, Key=by("op"))
+
+    db = DynamoDb(services.through("dynamodb"), retry=Retry(before_sleep=tidy))
+    services.lose("dynamodb.TransactWriteItems")
+    assert db.write_in_parts([add(table, "a")], operation_id="op", progress=progress).complete
+    assert (read, counters(services, table)) == (["1"], ["1"])
+
+
 def test_two_who_write_the_same_parts_write_them_once(services: Any, table: str) -> None:
     """Each goes on where the other stands."""
     writes = [add(table, str(number)) for number in range(250)]
