@@ -251,7 +251,8 @@ class DynamoDb:
 
         Each part is atomic; the whole is not: readers that need it whole look at the progress item first, whose members
         `done` and `parts` are equal once it is. A repetition with the same id goes on with the first part that is not
-        done, whoever repeats it and whenever, and carries nothing out twice.
+        done, whoever repeats it and whenever, and carries nothing out twice. Who deletes the progress item has
+        the whole carried out anew.
 
         Args:
             writes: As `TransactWriteItems` takes them.
