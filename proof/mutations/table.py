@@ -2038,6 +2038,14 @@ _ADAPTERS: Final = (
         "It takes seconds, which the limiter takes for a store that is away.",
     ),
     Mutation(
+        "parent-s-lock-of-a-store",
+        "breaker/store.py",
+        "        on_fork(self)\n",
+        "",
+        (FORK + "test_a_child_waits_for_no_thread_of_its_parent_at_a_store",),
+        "A lock that was held as the process forked is never let go of in the child.",
+    ),
+    Mutation(
         "parent-s-clock-lock",
         "adapters/dynamodb_store.py",
         "        on_fork(self)\n",

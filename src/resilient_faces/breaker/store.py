@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol, runtime_checkable
 
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass
 
 __all__ = ["BreakerStore", "MemoryStore", "Shared"]
@@ -76,9 +76,13 @@ class MemoryStore:
     inline = True
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._records: dict[str, tuple[Shared, float]] = {}  # with the wall-clock time at which its seconds are over
         self._counted: dict[str, tuple[int, float]] = {}  # failures, and the time from which on they count no more
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def load(self, key: str) -> Shared | None:
         with self._lock:
