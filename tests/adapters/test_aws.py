@@ -22,13 +22,14 @@ from resilient_faces.adapters.aws import (
     SHARED,
     TRANSACTION_REASONS,
     TRANSPORT,
+    AwsError,
     DamagedAnswerError,
     LocalEndpoint,
     classify_aws,
     connect,
     refuse_damaged,
 )
-from resilient_faces.faults import Executed, Kind
+from resilient_faces.faults import Executed, Fault, Kind
 
 botocore_exceptions = pytest.importorskip("botocore.exceptions", reason="the extra `aws` is not installed")
 
@@ -114,16 +115,27 @@ def test_cancelled_transactions_are_told_by_their_worst_reason(codes: list[str],
         ((None, "ConditionalCheckFailedException"), Kind.condition, Executed.unknown),
         ((None, None), Kind.transient, Executed.unknown),
         (("ThrottlingException", None), Kind.transient, Executed.unknown),
+        (("late", None), Kind.timeout, Executed.unknown),
+        (("done", "ThrottlingException"), Kind.timeout, Executed.yes),
+        ((None, "ResourceNotFoundException"), Kind.not_found, Executed.unknown),
     ],
 )
 def test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up(
     clock: ManualRuntime, codes: tuple[str | None, ...], kind: Kind, executed: Executed
 ) -> None:
     """The last one may be known not to be carried out, and an earlier one not."""
-    lost = botocore_exceptions.ConnectionClosedError(endpoint_url="u")
-    errors = [lost if code is None else client_error(code, "TransactWriteItems") for code in codes]
 
-    @Retry(attempts=2, classify=AWS)
+    class Done(AwsError):
+        fault = Fault(Kind.integrity, "done", Executed.yes)
+
+    others: dict[str | None, BaseException] = {
+        None: botocore_exceptions.ConnectionClosedError(endpoint_url="u"),
+        "late": botocore_exceptions.ReadTimeoutError(endpoint_url="u"),
+        "done": Done(),
+    }
+    errors = [others.get(code) or client_error(str(code), "TransactWriteItems") for code in codes]
+
+    @Retry(attempts=2, idempotent=True, classify=AWS)
     def write() -> None:
         raise errors.pop(0)
 

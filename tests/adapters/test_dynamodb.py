@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -277,47 +277,53 @@ def test_a_part_whose_answer_was_lost_long_ago_is_not_carried_out_again(
     assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
     looks = [0, 2]  # a stale look first, as of somebody who works beside us
     monkeypatch.setattr(DynamoDb, "_parts_done", lambda *_: looks.pop(0))
-    tokens = iter(("forgotten 0", "forgotten 1"))
-    monkeypatch.setattr("resilient_faces.adapters.dynamodb.uuid.uuid5", lambda *_: next(tokens))
     assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
     assert counters(services, table) == ["1"] * 120
 
 
-@pytest.mark.parametrize("remembered", [(0, 1, 2), (2,), (1,), (0,)])
-def test_what_was_deleted_is_written_again(
-    services: Any, db: DynamoDb, table: str, monkeypatch: pytest.MonkeyPatch, remembered: tuple[int, ...]
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_write_in_parts_that_was_deleted_is_written_anew(
+    services: Any, db: DynamoDb, table: str, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    """Progress and items are gone; the service answers tokens that it remembers without writing anything."""
+    """With its progress, and a minute later: it says that it is complete only if it is. Also if both go meanwhile."""
+    writes = [add(table, str(number)) for number in range(120)]
+    progress = services.table()
+    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    db.write_many(table, deletes=[by(str(number)) for number in range(120)])
+    db.delete(progress, by("op"))
+    look = DynamoDb._parts_done
+    looks = [1] * kept  # it began before they were deleted
+    monkeypatch.setattr(DynamoDb, "_parts_done", lambda *args: looks.pop() if looks else look(*args))
+    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    assert counters(services, table) == ["1"] * 120
+    assert db.get(progress, by("op"))["done"] == {"N": "2"}
+
+
+def test_progress_may_be_deleted_as_soon_as_it_is_complete(services: Any, table: str) -> None:
+    """Also if the writer has not heard of it yet: the attempt that follows knows its own part, and repeats nothing."""
+    progress = services.table()
+    reader = services.direct("dynamodb")
+    read: list[str] = []
+
+    def tidy(*_: object) -> None:
+        read.append(reader.get_item(TableName=progress, Key=by("op"))["Item"]["done"]["N"])
+        reader.delete_item(TableName=progress, Key=by("op"))
+
+    db = DynamoDb(services.through("dynamodb"), retry=Retry(before_sleep=tidy))
+    services.lose("dynamodb.TransactWriteItems")
+    assert db.write_in_parts([add(table, "a")], operation_id="op", progress=progress).complete
+    assert (read, counters(services, table)) == (["1"], ["1"])
+
+
+def test_two_who_write_the_same_parts_write_them_once(services: Any, table: str) -> None:
+    """Each goes on where the other stands."""
     writes = [add(table, str(number)) for number in range(250)]
     progress = services.table()
-    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
-    db.write_many(table, deletes=[by(str(number)) for number in range(250)])
-    db.delete(progress, by("op"))
-    named = uuid.uuid5
-
-    def forgets(namespace: uuid.UUID, name: str) -> uuid.UUID:
-        part = name.rpartition("/")[2]
-        return named(namespace, name if not part.isdigit() or int(part) in remembered else f"{name} forgotten")
-
-    monkeypatch.setattr("resilient_faces.adapters.dynamodb.uuid.uuid5", forgets)
-    assert db.write_in_parts(writes, operation_id="op", progress=progress).complete
+    db = DynamoDb(services.direct("dynamodb"), breaker=None)
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(db.write_in_parts, writes, operation_id="op", progress=progress) for _ in range(4)]
+        assert all(one.result().complete for one in done)
     assert counters(services, table) == ["1"] * 250
-
-
-def test_a_progress_that_is_deleted_again_and_again_is_not_complete(
-    db: DynamoDb, services: Any, table: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The work ends, and says that it is not done."""
-    progress = services.table()
-
-    def deleted(*_: object) -> int:
-        services.direct("dynamodb").delete_item(TableName=progress, Key=by("op"))
-        return 0
-
-    monkeypatch.setattr(DynamoDb, "_parts_done", deleted)
-    done = db.write_in_parts([add(table, "a")], operation_id="op", progress=progress)
-    assert (done.done, done.complete) == (0, False)
-    assert counters(services, table) == ["4"]
 
 
 def test_a_condition_inside_a_part_stops_it(services: Any, db: DynamoDb, table: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from resilient_faces import Breaker, bulkhead, rate_limit, timeout
 from resilient_faces._core.outcome import Permit
 from resilient_faces._core.runtime import RUNTIME
-from resilient_faces.breaker import MemoryStore, State, consecutive
+from resilient_faces.breaker import MemoryStore, Shared, State, consecutive
 from resilient_faces.limits import MemoryLimiterStore
 from resilient_faces.telemetry.ledger import Ledger
 
@@ -56,6 +56,14 @@ def _half_open() -> Breaker:
 
 def _reset() -> None:
     raise ConnectionResetError
+
+
+def test_a_child_waits_for_no_thread_of_its_parent_at_a_store(clock: Any) -> None:
+    """A thread of the parent may be at the store as it forks, and is not in the child."""
+    store = MemoryStore()
+    store.save("db/", Shared(1, "open", 5.0), 0)
+    with store._lock:
+        assert in_child(lambda: not store._lock.locked() and store.load("db/").version) == 1  # type: ignore[union-attr]
 
 
 def test_a_child_has_no_probe(clock: Any) -> None:

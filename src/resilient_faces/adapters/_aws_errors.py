@@ -64,7 +64,7 @@ class Row:
     why: str
 
 
-_NO, _MAYBE = Executed.no, Executed.unknown
+_NO, _YES, _MAYBE = Executed.no, Executed.yes, Executed.unknown
 _REFUSED: Final = "refused before it was carried out"
 
 
@@ -516,11 +516,14 @@ def classify_aws(error: BaseException) -> Fault | None:
     fault = _last(error)
     if fault is None:
         return None
-    earlier = report(error).faults[:-1]
-    if all(one.executed is _NO for one in earlier) or (fault.kind is Kind.transient and fault.executed is not _NO):
+    doubtful = [one for one in report(error).faults[:-1] if one.executed is not _NO]
+    if not doubtful:
         return fault
-    repeated = fault.rule.retried and not fault.rule.needs_idempotence
-    return Fault(Kind.timeout if repeated else fault.kind, fault.code, _MAYBE, fault.retry_after)
+    executed = _YES if any(one.executed is _YES for one in (*doubtful, fault)) else _MAYBE
+    # Lost connections alone stay what they are to everybody, who repeats them.
+    transient = fault.executed is not _NO and all(one.kind is Kind.transient for one in (*doubtful, fault))
+    kind = Kind.timeout if fault.rule.retried and not transient else fault.kind
+    return Fault(kind, fault.code, executed, fault.retry_after)
 
 
 def _last(error: BaseException) -> Fault | None:

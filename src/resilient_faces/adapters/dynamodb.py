@@ -42,7 +42,6 @@ MOST_IN_TRANSACTION: Final = 100
 _MOST_BYTES: Final = 3_500_000  # of the 4 MB that a transaction takes: sizes here are of JSON, a little off
 _MOST_WRITTEN: Final = 25
 _MOST_READ: Final = 100
-_RESTARTS: Final = 3  # of a write in parts whose progress is deleted meanwhile
 _LONGEST_TOKEN: Final = 36  # characters
 
 _SET: Final = re.compile(r"(?<![#:.\w])SET\s", re.IGNORECASE)
@@ -53,7 +52,7 @@ _COUNTS_ON: Final = re.compile(
     r"|=(?!\s*(?::|if_not_exists\b))|(?<![#.\w])([#.\w]+)\s*=\s*if_not_exists\s*\((?!\s*\1\s*,)",
     re.IGNORECASE,
 )
-_PARTS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
+_TOKENS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ class DynamoDb:
             update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
             if condition is not None:
                 update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_PARTS, mine))
+            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_TOKENS, mine))
             failed = self._transact([{"Update": update}], token)
             reasons = getattr(failed, "response", {}).get("CancellationReasons", ())
             return Written(failed is None, found=reasons[0].get("Item") or None if reasons else None)
@@ -266,24 +265,19 @@ class DynamoDb:
         """
         parts = _split(writes)
         fingerprint = hashlib.sha256(_canonical(list(writes)).encode()).hexdigest()
-        done = noted = self._parts_done(progress, key, operation_id, fingerprint)
-        anew = ""
-        restarts = 0
-        while noted < len(parts) and restarts <= _RESTARTS:
+        done = self._parts_done(progress, key, operation_id, fingerprint)
+        while done < len(parts):
             note = _progress(progress, key, operation_id, fingerprint, done, len(parts))
-            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}{anew}"))
-            result = self.transact([*parts[done], note], token=token)
-            if result.applied and done + 1 < len(parts):
+            # With a token of this call's. The note's condition keeps others from repeating a part; a token of the
+            # operation's would have the service say "done" for ten minutes, whatever was deleted meanwhile.
+            result = self.transact([*parts[done], note])
+            if result.applied:
                 done += 1
                 continue
-            noted = self._parts_done(progress, key, operation_id, fingerprint)
-            if noted == done and not result.applied:  # not the progress but a condition of the writes themselves
+            now = self._parts_done(progress, key, operation_id, fingerprint)
+            if now == done:  # not the progress but a condition of the writes themselves
                 return Parts(done, len(parts), result.reasons[:-1])
-            if noted < done + result.applied:
-                # The progress was deleted, and the service answered from its memory of tokens without writing.
-                anew = f"/{uuid.uuid4().hex}"
-                restarts += 1
-            done = noted  # or somebody else has gone on with it, or our own answer was lost long ago
+            done = now  # somebody else has gone on with it, or has deleted its progress
         return Parts(done, len(parts))
 
     def get_many(self, table: str, keys: Sequence[Item]) -> tuple[Item | None, ...]:

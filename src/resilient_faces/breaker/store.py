@@ -85,10 +85,10 @@ class MemoryStore:
     inline = True
 
     def __init__(self) -> None:
-        self.after_fork()
-        on_fork(self)
         self._records: dict[str, tuple[Shared, float]] = {}  # with the wall-clock time at which its seconds are over
         self._counted: dict[str, tuple[int, float]] = {}  # failures, and the time from which on they count no more
+        self.after_fork()
+        on_fork(self)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
