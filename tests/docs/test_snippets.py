@@ -8,6 +8,7 @@ the page leaves to the reader.
 from __future__ import annotations
 
 import builtins
+import logging
 import re
 import runpy
 import symtable
@@ -141,8 +142,20 @@ def whole(page: Path) -> str:
     return "" if yours(text) or page in AWAY else "\n\n".join(code for _, code in blocks(text))
 
 
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """A page that sets up logging does so for its reader, not for the tests after it."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "resilient_faces"]
+    loggers = [logging.getLogger(name) for name in {"resilient_faces", *names}]
+    before = [(one, one.level, list(one.handlers)) for one in loggers]
+    yield
+    for one, level, handlers in before:
+        one.setLevel(level)
+        one.handlers[:] = handlers
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if whole(page)], ids=lambda path: path.stem)
-@pytest.mark.usefixtures("resilience")
+@pytest.mark.usefixtures("resilience", "logging_as_it_was")
 def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one program, on the real clock, in an empty directory."""
     program = tmp_path / "page.py"
