@@ -65,8 +65,12 @@ PEOPLE = "tests/examples/face_service/test_people.py::"
 HEALTH = "tests/examples/face_service/test_health.py::"
 SERVICE_SESSIONS = "tests/examples/face_service/test_sessions.py::"
 SERVICE_COMMAND = "tests/examples/face_service/test_command.py::"
+SERVICE_DEMO = "tests/examples/face_service/test_demo.py::"
+SERVICE_SETTINGS = "tests/examples/face_service/test_settings.py::"
 SERVE = "tests/cli/test_rekognition.py::"
 REDRIVE = "tests/cli/test_redrive.py::"
+DEMO = "tests/cli/test_demo.py::"
+SETTINGS = "tests/pipeline/test_settings.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
 REDIS = "tests/adapters/test_redis_store.py::"
@@ -3092,6 +3096,62 @@ _COMMANDS: Final = (
         "            if True:\n",
         (REDRIVE + "test_what_the_sdk_lacks_is_said",),
         "The SDK's text shows the address, which may hold a password.",
+    ),
+    Mutation(
+        "rate-of-a-mistyped-operation",
+        "cli/rekognition.py",
+        "        if parted and operation not in LIMITED:\n",
+        "        if False:\n",
+        (SERVE + "test_wrong_usage",),
+        "The quota would be another than the one that was asked for, or an error of the class behind the option.",
+    ),
+    Mutation(
+        "empty-path-is-here",
+        "cli/given.py",
+        "            if not os.fspath(value):\n",
+        "            if False:\n",
+        (SERVE + "test_wrong_usage",),
+        "A variable that is not set would keep faces in whatever directory one is in.",
+    ),
+    Mutation(
+        "not-a-number-in-every-range",
+        "cli/given.py",
+        "math.isnan(value)",
+        "math.isinf(value)",
+        (DEMO + "test_wrong_usage",),
+        "Comparisons with it are false, so click finds it in range.",
+    ),
+    Mutation(
+        "rate-of-the-environment-unheard",
+        "cli/demo.py",
+        '        envvar="RESILIENT_FACES_RATE",\n',
+        "",
+        (DEMO + "test_a_wrong_setting_is_named_as_it_was_given",),
+        "The default of the option would win over the variable.",
+    ),
+    Mutation(
+        "settings-by-their-class",
+        "pipeline/settings.py",
+        'if name in given else f"{PREFIX}{name.upper()}"',
+        "if True else name",
+        (SETTINGS + "test_a_wrong_value_is_named_as_it_was_given",),
+        "Who set a variable knows no class.",
+    ),
+    Mutation(
+        "service-settings-by-their-variables-alone",
+        "face_service/settings.py",
+        'f"--{name}" if name in options else f"{PREFIX}{name.upper()}"',
+        'f"{PREFIX}{name.upper()}"',
+        (SERVICE_SETTINGS + "test_a_wrong_value_is_named_as_it_was_given",),
+        "Who gave an option set no variable.",
+    ),
+    Mutation(
+        "step-of-a-script-that-never-comes",
+        "face_service/demo/script.py",
+        "0.0 <= at < math.inf",
+        "0.0 <= at",
+        (SERVICE_DEMO + "test_a_step_that_cannot_be_read",),
+        "The demonstration would wait for ever.",
     ),
 )
 

@@ -646,10 +646,21 @@ def test_no_quota_at_all() -> None:
         quotas.take("CreateCollection")
 
 
-@pytest.mark.parametrize("wrong", [{"rates": {"IndexFases": 1}}, {"rates": {"IndexFaces": 0}}, {"error": "Slow"}])
-def test_wrong_quotas_are_refused(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            {"rates": {"IndexFases": 1}},
+            r"Quotas\.rates must name .*; got IndexFases\. It has: CompareFaces, .*IndexFaces",
+        ),
+        ({"rates": {"IndexFaces": 0}}, r"Quotas\.rates\['IndexFaces'\] must be more than 0 calls a second; got 0"),
+        ({"everywhere": float("nan")}, r"Quotas\.everywhere must be more than 0 calls a second; got nan"),
+        ({"error": "Slow"}, r"Quotas\.error must be"),
+    ],
+)
+def test_wrong_quotas_are_refused(wrong: dict[str, Any], said: str) -> None:
     """A mistyped operation, a rate of nothing, an error that the service does not have."""
-    with pytest.raises(ValueError, match="Quotas"):
+    with pytest.raises(ValueError, match=said):
         Quotas("us-west-2", **wrong)
 
 
