@@ -1706,6 +1706,49 @@ _ADAPTERS: Final = (
         (ENDPOINT + "test_the_ledger_holds_no_image",),
         "An external id may be a person's name.",
     ),
+    Mutation(
+        "rate-of-an-unknown-operation",
+        "adapters/_aws_requests.py",
+        "        good = not self._methods or operation in self._methods\n",
+        "        good = True\n",
+        (
+            REQUESTS + "test_a_mistyped_operation_has_no_rate",
+            REQUESTS + "test_a_mistyped_operation_is_not_free_of_charge",
+        ),
+        "A mistyped name would leave the default quota in force, or a cap without effect.",
+    ),
+    Mutation(
+        "method-for-an-operation",
+        "adapters/_aws_requests.py",
+        "        if self._methods and operation not in self._methods:\n",
+        "        if False:\n",
+        (REQUESTS + "test_a_mistyped_operation_is_not_called",),
+        "By the name of boto3's method a call would go around the operation's limiter, circuit and price.",
+    ),
+    Mutation(
+        "client-of-any-service",
+        "adapters/_aws_requests.py",
+        'is_client(client) and given in ("", service)',
+        "is_client(client)",
+        (REQUESTS + "test_a_client_of_another_service_is_refused",),
+        "Its first request would fail with the name of a method that nobody has written.",
+    ),
+    Mutation(
+        "resource-for-a-client",
+        "adapters/_aws_requests.py",
+        'return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")',
+        "return True",
+        (REQUESTS + "test_what_is_no_client_is_refused",),
+        "A resource's methods have the same names and take other parameters.",
+    ),
+    Mutation(
+        "price-without-a-service",
+        "adapters/_aws_costs.py",
+        'isinstance(operation, str) and all(operation.partition("."))',
+        "isinstance(operation, str)",
+        (REQUESTS + "test_a_mistyped_operation_is_not_free_of_charge",),
+        "Nobody would pay it, and the cap would hold nothing.",
+    ),
 )
 
 _CAMERAS: Final = (
