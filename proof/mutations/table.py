@@ -1497,11 +1497,27 @@ _SHARED: Final = (
     Mutation(
         "wrong-url-comes-out",
         "adapters/redis_store.py",
-        "except ValueError:",
-        "except ZeroDivisionError:",
+        "except (TypeError, ValueError, LookupError, redis.RedisError):",
+        "except (TypeError, LookupError, redis.RedisError):",
         (REDIS + "test_a_wrong_url_is_not_shown",),
         "The client's error shows a part of the URL, which may be the password.",
-        within="from_url",
+        within="_client",
+    ),
+    Mutation(
+        "option-behind-a-password-shown",
+        "adapters/redis_store.py",
+        'known = [] if "@" in query else known[: known.index("password")] if "password" in known else known',
+        "pass",
+        (REDIS + "test_what_may_be_a_password_is_no_name",),
+        "Behind a password that was not encoded, what looks like an option's name is a part of it.",
+    ),
+    Mutation(
+        "database-that-is-no-number",
+        "adapters/redis_store.py",
+        "if not _DATABASE.fullmatch(urlsplit(url).path) and",
+        "if False and",
+        (REDIS + "test_a_database_that_is_no_number_is_refused",),
+        "The client takes the first database instead, and says nothing.",
     ),
 )
 
