@@ -66,6 +66,7 @@ HEALTH = "tests/examples/face_service/test_health.py::"
 SERVICE_SESSIONS = "tests/examples/face_service/test_sessions.py::"
 SERVICE_COMMAND = "tests/examples/face_service/test_command.py::"
 SERVICE_DEMO = "tests/examples/face_service/test_demo.py::"
+PROXY = "tests/testing/test_fault_proxy.py::"
 SERVICE_SETTINGS = "tests/examples/face_service/test_settings.py::"
 SERVE = "tests/cli/test_rekognition.py::"
 REDRIVE = "tests/cli/test_redrive.py::"
@@ -3211,6 +3212,22 @@ _COMMANDS: Final = (
         "0.0 <= at",
         (SERVICE_DEMO + "test_a_step_that_cannot_be_read",),
         "The demonstration would wait for ever.",
+    ),
+    Mutation(
+        "row-of-a-plan-that-strikes-nothing",
+        "testing/fault_proxy.py",
+        '    if not values["nth"] and subject is None:\n',
+        "    if False:\n",
+        (PROXY + "test_what_is_no_plan_is_refused",),
+        "A test that means to meet a fault would pass without one.",
+    ),
+    Mutation(
+        "proxy-s-ledger-blamed-on-the-port",
+        "testing/fault_proxy.py",
+        "        if error.filename is not None:\n",
+        "        if False:\n",
+        (PROXY + "test_wrong_usage",),
+        "Who is told of the port looks in the wrong place.",
     ),
 )
 
