@@ -65,8 +65,13 @@ PEOPLE = "tests/examples/face_service/test_people.py::"
 HEALTH = "tests/examples/face_service/test_health.py::"
 SERVICE_SESSIONS = "tests/examples/face_service/test_sessions.py::"
 SERVICE_COMMAND = "tests/examples/face_service/test_command.py::"
+SERVICE_DEMO = "tests/examples/face_service/test_demo.py::"
+PROXY = "tests/testing/test_fault_proxy.py::"
+SERVICE_SETTINGS = "tests/examples/face_service/test_settings.py::"
 SERVE = "tests/cli/test_rekognition.py::"
 REDRIVE = "tests/cli/test_redrive.py::"
+DEMO = "tests/cli/test_demo.py::"
+SETTINGS = "tests/pipeline/test_settings.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
 REDIS = "tests/adapters/test_redis_store.py::"
@@ -2062,11 +2067,27 @@ _SHARED: Final = (
     Mutation(
         "wrong-url-comes-out",
         "adapters/redis_store.py",
-        "except ValueError:",
-        "except ZeroDivisionError:",
+        "except (TypeError, ValueError, LookupError, redis.RedisError):",
+        "except (TypeError, LookupError, redis.RedisError):",
         (REDIS + "test_a_wrong_url_is_not_shown",),
         "The client's error shows a part of the URL, which may be the password.",
-        within="from_url",
+        within="_client",
+    ),
+    Mutation(
+        "option-behind-a-password-shown",
+        "adapters/redis_store.py",
+        'known = [] if "@" in query else known[: known.index("password")] if "password" in known else known',
+        "pass",
+        (REDIS + "test_what_may_be_a_password_is_no_name",),
+        "Behind a password that was not encoded, what looks like an option's name is a part of it.",
+    ),
+    Mutation(
+        "database-that-is-no-number",
+        "adapters/redis_store.py",
+        "if not _DATABASE.fullmatch(urlsplit(url).path) and",
+        "if False and",
+        (REDIS + "test_a_database_that_is_no_number_is_refused",),
+        "The client takes the first database instead, and says nothing.",
     ),
 )
 
@@ -2618,6 +2639,49 @@ _ADAPTERS: Final = (
         "subject=external",
         (ENDPOINT + "test_the_ledger_holds_no_image",),
         "An external id may be a person's name.",
+    ),
+    Mutation(
+        "rate-of-an-unknown-operation",
+        "adapters/_aws_requests.py",
+        "        good = not self._methods or operation in self._methods\n",
+        "        good = True\n",
+        (
+            REQUESTS + "test_a_mistyped_operation_has_no_rate",
+            REQUESTS + "test_a_mistyped_operation_is_not_free_of_charge",
+        ),
+        "A mistyped name would leave the default quota in force, or a cap without effect.",
+    ),
+    Mutation(
+        "method-for-an-operation",
+        "adapters/_aws_requests.py",
+        "        if self._methods and operation not in self._methods:\n",
+        "        if False:\n",
+        (REQUESTS + "test_a_mistyped_operation_is_not_called",),
+        "By the name of boto3's method a call would go around the operation's limiter, circuit and price.",
+    ),
+    Mutation(
+        "client-of-any-service",
+        "adapters/_aws_requests.py",
+        'is_client(client) and given in ("", service)',
+        "is_client(client)",
+        (REQUESTS + "test_a_client_of_another_service_is_refused",),
+        "Its first request would fail with the name of a method that nobody has written.",
+    ),
+    Mutation(
+        "resource-for-a-client",
+        "adapters/_aws_requests.py",
+        'return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")',
+        "return True",
+        (REQUESTS + "test_what_is_no_client_is_refused",),
+        "A resource's methods have the same names and take other parameters.",
+    ),
+    Mutation(
+        "price-without-a-service",
+        "adapters/_aws_costs.py",
+        'isinstance(operation, str) and all(operation.partition("."))',
+        "isinstance(operation, str)",
+        (REQUESTS + "test_a_mistyped_operation_is_not_free_of_charge",),
+        "Nobody would pay it, and the cap would hold nothing.",
     ),
 )
 
@@ -4009,6 +4073,78 @@ _COMMANDS: Final = (
         "            if True:\n",
         (REDRIVE + "test_what_the_sdk_lacks_is_said",),
         "The SDK's text shows the address, which may hold a password.",
+    ),
+    Mutation(
+        "rate-of-a-mistyped-operation",
+        "cli/rekognition.py",
+        "        if parted and operation not in LIMITED:\n",
+        "        if False:\n",
+        (SERVE + "test_wrong_usage",),
+        "The quota would be another than the one that was asked for, or an error of the class behind the option.",
+    ),
+    Mutation(
+        "empty-path-is-here",
+        "cli/given.py",
+        "            if not os.fspath(value):\n",
+        "            if False:\n",
+        (SERVE + "test_wrong_usage",),
+        "A variable that is not set would keep faces in whatever directory one is in.",
+    ),
+    Mutation(
+        "not-a-number-in-every-range",
+        "cli/given.py",
+        "math.isnan(value)",
+        "math.isinf(value)",
+        (DEMO + "test_wrong_usage",),
+        "Comparisons with it are false, so click finds it in range.",
+    ),
+    Mutation(
+        "rate-of-the-environment-unheard",
+        "cli/demo.py",
+        '        envvar="RESILIENT_FACES_RATE",\n',
+        "",
+        (DEMO + "test_a_wrong_setting_is_named_as_it_was_given",),
+        "The default of the option would win over the variable.",
+    ),
+    Mutation(
+        "settings-by-their-class",
+        "pipeline/settings.py",
+        'if name in given else f"{PREFIX}{name.upper()}"',
+        "if True else name",
+        (SETTINGS + "test_a_wrong_value_is_named_as_it_was_given",),
+        "Who set a variable knows no class.",
+    ),
+    Mutation(
+        "service-settings-by-their-variables-alone",
+        "face_service/settings.py",
+        'f"--{name}" if name in options else f"{PREFIX}{name.upper()}"',
+        'f"{PREFIX}{name.upper()}"',
+        (SERVICE_SETTINGS + "test_a_wrong_value_is_named_as_it_was_given",),
+        "Who gave an option set no variable.",
+    ),
+    Mutation(
+        "step-of-a-script-that-never-comes",
+        "face_service/demo/script.py",
+        "0.0 <= at < math.inf",
+        "0.0 <= at",
+        (SERVICE_DEMO + "test_a_step_that_cannot_be_read",),
+        "The demonstration would wait for ever.",
+    ),
+    Mutation(
+        "row-of-a-plan-that-strikes-nothing",
+        "testing/fault_proxy.py",
+        '    if not values["nth"] and subject is None:\n',
+        "    if False:\n",
+        (PROXY + "test_what_is_no_plan_is_refused",),
+        "A test that means to meet a fault would pass without one.",
+    ),
+    Mutation(
+        "proxy-s-ledger-blamed-on-the-port",
+        "testing/fault_proxy.py",
+        "        if error.filename is not None:\n",
+        "        if False:\n",
+        (PROXY + "test_wrong_usage",),
+        "Who is told of the port looks in the wrong place.",
     ),
 )
 

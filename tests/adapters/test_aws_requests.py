@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,13 @@ from resilient_faces.adapters.aws import (
     operation_of,
     threaded,
 )
+from resilient_faces.adapters.cloudwatch import CloudWatch
+from resilient_faces.adapters.dynamodb import DynamoDb
+from resilient_faces.adapters.dynamodb_store import DynamoDbStore
+from resilient_faces.adapters.rekognition import Rekognition
+from resilient_faces.adapters.s3 import S3
+from resilient_faces.adapters.sns import Sns
+from resilient_faces.adapters.sqs import Sqs
 from resilient_faces.breaker import Breaker
 from resilient_faces.errors import (
     CircuitOpenError,
@@ -497,6 +505,89 @@ def test_wrong_options_are_named_all_at_once(local: Any) -> None:
     ]
     with pytest.raises(UnknownOptionError, match="Did you mean retry"):
         Requests(local(), retri=None)  # type: ignore[call-arg]
+
+
+def test_a_mistyped_operation_has_no_rate(local: Any) -> None:
+    """It would be ignored, and the quota's default hold; the operation that was meant is named."""
+    with pytest.raises(
+        OptionError, match=r"Requests\.rates must be named by operations of rekognition; got 'ListFace'\. Did you mean"
+    ) as on:
+        Requests(local(), rates={"ListFace": 3.0, "list_faces": 3.0, "GetItem": 3.0, "IndexFaces": 20.0})
+    assert "Did you mean ListFaces?" in str(on.value)
+    assert str(on.value).count("\n") == 2
+    with pytest.raises(
+        OptionError, match=r"Requests\.rates must be a mapping of operation to calls a second; got 3\.0"
+    ):
+        Requests(local(), rates=3.0)  # type: ignore[arg-type]
+
+
+def test_a_mistyped_operation_is_not_called(local: Any) -> None:
+    """With the one that was meant; the name of boto3's method would go around limiter and circuit of the operation."""
+    for wrong in ("ListFace", "list_faces"):
+        with pytest.raises(OptionError, match=rf"rekognition has no operation '{wrong}'\. Did you mean ListFaces\?"):
+            Requests(local())(wrong, CollectionId="c")
+
+
+def test_a_mistyped_operation_is_not_free_of_charge(local: Any) -> None:
+    """A price that nobody pays would leave a cap without effect; those of other services are not this client's."""
+    with pytest.raises(OptionError, match=r"CostMeter\.prices must be named by service\.Operation; got 'IndexFaces'"):
+        CostMeter(prices={"IndexFaces": 0.001})
+    meter = CostMeter(1.0, prices={"rekognition.IndexFces": 0.001, "textract.AnalyzeDocument": 0.05})
+    with pytest.raises(
+        OptionError, match=r"meter\.prices must be named by operations of rekognition; got 'IndexFces'\. Did you mean"
+    ):
+        Requests(local(), meter=meter)
+    Requests(local("s3"), meter=meter)
+
+
+def test_what_is_no_client_is_refused(local: Any) -> None:
+    """At once, and not at the first request; a resource is one with a client inside."""
+    import boto3
+
+    for wrong in (None, "rekognition", boto3):
+        with pytest.raises(OptionError, match=r"Requests\.client must be a boto3 client; got .* Make one with connect"):
+            Requests(wrong)
+    table = boto3.resource("dynamodb", region_name="us-west-2").Table("photos")
+    with pytest.raises(
+        OptionError, match=r"Requests\.client must be a boto3 client; .* Of a resource, it is meta\.client"
+    ):
+        Requests(table)
+
+
+ADAPTERS: dict[str, Callable[[Any], object]] = {
+    "rekognition": Rekognition,
+    "dynamodb": DynamoDb,
+    "s3": lambda client: S3(client, "bucket"),
+    "sqs": lambda client: Sqs(client, "https://queue"),
+    "sns": lambda client: Sns(client, "arn:aws:sns:us-west-2:1:t"),
+    "cloudwatch": lambda client: CloudWatch(client, "Faces"),
+}
+
+
+@pytest.mark.parametrize("service", [*ADAPTERS, "store"])
+def test_a_client_of_another_service_is_refused(service: str, local: Any) -> None:
+    """By name, with how to make the right one; so is what has no operation of the service at all."""
+    import boto3
+
+    make = ADAPTERS.get(service, DynamoDbStore)
+    right = service if service in ADAPTERS else "dynamodb"
+    make(local(right))
+    other = "s3" if service == "sqs" else "sqs"
+    with pytest.raises(OptionError, match=rf"\.client must be a boto3 client of {right}; got 'one of {other}'"):
+        make(local(other))
+    for wrong in (None, "client", boto3.Session()):
+        with pytest.raises(OptionError, match=rf"client of {right}; got '\w+'\. Make one with connect\('{right}'"):
+            make(wrong)
+    if service in ("dynamodb", "store"):
+        with pytest.raises(OptionError, match="client of dynamodb"):
+            make(boto3.resource("dynamodb", region_name="us-west-2").Table("photos"))
+
+
+@pytest.mark.parametrize("service", ADAPTERS)
+def test_a_stand_in_is_a_client(service: str) -> None:
+    """Who tests with an object that has one method, or none, is let."""
+    ADAPTERS[service](SimpleNamespace(receive_message=print))
+    ADAPTERS[service](object())
 
 
 def test_a_client_that_retries_inside_is_told_of(foreign: Any) -> None:

@@ -374,7 +374,7 @@ def test_an_answer_that_is_none_is_no_answer(clock: ManualRuntime) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"client": "dynamodb"}, r"DynamoDbStore\.client must be callable"),
+        ({"client": "dynamodb"}, r"DynamoDbStore\.client must be a boto3 client of dynamodb"),
         ({"table": "ab"}, r"DynamoDbStore\.table must be a name of 3 characters or more"),
         ({"prefix": None}, r"DynamoDbStore\.prefix must be a string"),
         ({"keep": 0.0}, r"DynamoDbStore\.keep must be more than 0 seconds"),

@@ -131,6 +131,7 @@ def _runs(pid: int) -> bool:
         (["demo", "indexing", "--cuont", "3"], "No such option"),
         (["demo", "indexing", "--faults", "some"], "'some' is not one of"),
         (["demo", "indexing", "--rate", "0"], "--rate"),
+        (["demo", "indexing", "--rate", "nan"], "'--rate'"),
         (["demo", "indexing", "--photos", "/no/such/folder"], "does not exist"),
         (["demo", "--clean", "indexing"], "--clean runs nothing"),
         (["dmeo"], "No such command"),
@@ -149,6 +150,26 @@ def test_a_mistyped_setting_is_refused() -> None:
     done = run(["demo", "indexing"], {**os.environ, "RESILIENT_FACES_RAET": "3"})
     assert (done.returncode, done.stdout) == (2, "")
     assert "Did you mean RESILIENT_FACES_RATE?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("RATE", "many", "RESILIENT_FACES_RATE"),
+        ("RATE", "2000", "RESILIENT_FACES_RATE"),
+        ("WORKERS", "0", "RESILIENT_FACES_WORKERS must be from 1 to 256 (threads); got 0."),
+        ("HANDLING", "40", "RESILIENT_FACES_HANDLING must be less than RESILIENT_FACES_VISIBILITY (30 s)"),
+        ("REGION", "foo bar", "RESILIENT_FACES_REGION must be a region such as us-west-2; got 'foo bar'."),
+    ],
+)
+def test_a_wrong_setting_is_named_as_it_was_given(variable: str, value: str, said: str, tmp_path: Path) -> None:
+    """By its variable; a rate of the environment counts, and is not the default's victim."""
+    cache = {"RESILIENT_FACES_CACHE": str(tmp_path)}
+    done = run(["demo", "indexing"], {**os.environ, **cache, f"RESILIENT_FACES_{variable}": value})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Settings." not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo"], ["demo", "--help"], ["demo", "indexing", "-h"]])

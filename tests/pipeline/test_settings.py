@@ -36,12 +36,21 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert "RESILIENT_FACES_BATCH must be a whole number; got 'many'" in str(caught.value)
 
 
+def test_a_wrong_value_is_named_as_it_was_given() -> None:
+    """By its variable, or as the option of the class if it came from the program."""
+    with pytest.raises(OptionError, match="RESILIENT_FACES_BATCH must be from 1 to 50") as caught:
+        Settings.from_environment({"RESILIENT_FACES_BATCH": "51", "RESILIENT_FACES_RATE": "0"}, workers=0)
+    assert "RESILIENT_FACES_RATE must be" in str(caught.value)
+    assert "Settings.workers must be" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"batch": 51}, "Settings.batch must be from 1 to 50"),
         ({"rate": 0.0, "workers": 0}, "Settings.workers"),
-        ({"handling": 30.0}, "Settings.handling must be less than visibility"),
+        ({"handling": 30.0}, "Settings.handling must be less than Settings.visibility"),
+        ({"region": ""}, "Settings.region must be a region such as us-west-2; got ''"),
     ],
 )
 def test_wrong_values(options: dict[str, float], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import sys
 import threading
@@ -23,6 +24,7 @@ from resilient_faces.testing.fault_proxy import (
     FaultProxy,
     PlannedFault,
     busiest_second,
+    main,
     name_request,
     read_ledger,
     scatter,
@@ -485,3 +487,55 @@ def test_a_proxy_of_its_own_process_obeys_its_input(upstream: Upstream, tmp_path
         tell("accept")
         assert becomes(True)
     assert child.process.returncode == 0
+
+
+# -- as a command --------------------------------------------------------------------------------------------------
+
+ROW = {"operation": "s3.GetObject", "fault": "500", "nth": 1}
+WRONG_PLANS = (
+    ("", "is no JSON"),
+    ("[]", "must be an object"),
+    (json.dumps({"schema": 2}), "FaultPlan has schema 1; got 2"),
+    (json.dumps({"schema": 1}), "faults must be a list of rows; got None"),
+    (json.dumps({"schema": 1, "faults": ["x"]}), "faults[0] must be an object"),
+    (json.dumps({"schema": 1, "faults": [ROW, {**ROW, "falut": 1}]}), "faults[1] has no member 'falut'. It takes: op"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "fault": "501"}]}), "faults[0].fault must be one of throttle, 500"),
+    (json.dumps({"schema": 1, "faults": [{"fault": "500"}]}), "faults[0].operation must be such as s3.GetObject; got"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "nth": 0}]}), "faults[0] must have nth or subject, or it strikes"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "nth": "1"}]}), "faults[0].nth must be a whole number from 0 on"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "times": -1}]}), "faults[0].times must be a whole number from 0 on"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "after": 1}]}), "faults[0].after must be true or false; got 1"),
+)
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_PLANS)
+def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
+    """With the row and the rule: a row that is read wrongly strikes nothing, and a test would pass for nothing."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        FaultPlan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--plan", "{here}/none"), "argument --plan: {here}/none cannot be read: No such file or directory."),
+        (("--plan", "{here}"), "argument --plan: {here} cannot be read: Is a directory."),
+        (("--plan", "{here}/plan.json"), "argument --plan: {here}/plan.json: FaultPlan has schema 1; got 2."),
+        (("--route", "rekognition"), "argument --route: must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got"),
+        (("--route", "s3=127.0.0.1:1"), "argument --route: must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got"),
+        (("--route", "s3=http://h:1", "--route", "s3=http://h:2"), "--route names s3 twice."),
+        (("--ledger", "{here}/none/x"), "--ledger {here}/none/x cannot be written: No such file or directory."),
+        (("--port", "70000"), "argument --port: must be a whole number from 0 to 65535; got '70000'."),
+        (("--hang-seconds", "nan"), "argument --hang-seconds: must be a number of seconds, 0 or more; got 'nan'."),
+        (("--host", "192.0.2.1"), "--host 192.0.2.1 --port 0 cannot be listened on: "),
+        (("--plna", "x"), "unrecognized arguments: --plna"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 as of the other commands, the option, and the rule; no traceback."""
+    (tmp_path / "plan.json").write_text('{"schema": 2}')
+    with pytest.raises(SystemExit) as ended:
+        main([one.format(here=tmp_path) for one in arguments])
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (2, "")
+    assert said.format(here=tmp_path) in " ".join(shown.err.split())

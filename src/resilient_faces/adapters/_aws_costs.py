@@ -83,6 +83,8 @@ class CostMeter:
         checks.that(isinstance(name, str) and name != "", "name", "a name", name)
         if checks.that(isinstance(prices, Mapping), "prices", "a mapping of service.Operation to dollars", prices):
             for operation, price in prices.items():
+                named = isinstance(operation, str) and all(operation.partition("."))
+                checks.that(named, "prices", "named by service.Operation", operation, "Others would be free of charge.")
                 checks.number(f"prices[{operation!r}]", price, unit="dollars a call")
         checks.done()
         self._cap = cap
@@ -96,6 +98,11 @@ class CostMeter:
         self._refused = 0
         self._seen = 0  # refusals of the circuit before today
         on_fork(self)
+
+    def priced(self, service: str) -> tuple[str, ...]:
+        """The operations of this service that have a price."""
+        named = (operation.partition(".") for operation in self._prices)
+        return tuple(operation for name, _, operation in named if name == service)
 
     def policies(self, operation: str) -> tuple[Decorator[NoReturn], ...]:
         """What goes around each request of this operation, outermost first; nothing if it is free."""

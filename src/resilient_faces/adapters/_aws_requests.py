@@ -109,9 +109,17 @@ class Requests:
         for option, made in (("breaker", breaker), ("limiter", limiter)):
             if made is not None:
                 checks.function(option, made, "Give a function that makes one, such as the class.")
-        for operation, rate in (rates or {}).items():
-            checks.number(f"rates[{operation!r}]", rate, above=True, unit="per second")
-        checks.that(meter is None or isinstance(meter, CostMeter), "meter", "a CostMeter(...) or None", meter)
+        checks.that(is_client(client), "client", "a boto3 client", type(client).__name__, _cure("rekognition"))
+        service = service_of(client)
+        self._methods = {name: method for method, name in client.meta.method_to_api_mapping.items()} if service else {}
+        rule = "a mapping of operation to calls a second"
+        if checks.that(rates is None or isinstance(rates, Mapping), "rates", rule, rates):
+            for operation, rate in (rates or {}).items():
+                if self._check(checks, "rates", operation, service):
+                    checks.number(f"rates[{operation!r}]", rate, above=True, unit="per second")
+        if checks.that(meter is None or isinstance(meter, CostMeter), "meter", "a CostMeter(...) or None", meter):
+            for operation in () if meter is None else meter.priced(service):
+                self._check(checks, "meter.prices", operation, service)
         if account is not None:
             rule = "a label of 1 to 64 letters, digits and _ . -, and no number or key of an account"
             checks.that(is_label(account), "account", rule, "another text", "It is shown in names.")
@@ -136,13 +144,29 @@ class Requests:
         self._limiter = limiter
         self._rates = dict(rates or {})
         self._meter = meter
-        self._methods = {} if meta is None else {name: method for method, name in meta.method_to_api_mapping.items()}
         self._guarded: dict[tuple[str, bool | None], _Made] = {}
         if retry is not None and meta is not None:
             warn_of_inner_retries(client, retry.attempts, stacklevel=5)
 
+    def _check(self, checks: Checks, option: str, operation: object, service: str) -> bool:
+        """An operation that the client has; of a stand-in that has no model, any."""
+        good = not self._methods or operation in self._methods
+        return checks.that(good, option, f"named by operations of {service}", operation, self._meant(operation))
+
+    def _meant(self, operation: object) -> str:
+        """What may have been meant by an operation that the client does not have."""
+        import difflib
+
+        names = {name.lower(): name for name in self._methods}
+        near = difflib.get_close_matches(str(operation).replace("_", "").lower(), names, n=1)
+        return f"Did you mean {names[near[0]]}?" if near else "They are named as in boto3's model, such as GetItem."
+
     def __call__(self, operation: str, /, **parameters: Any) -> Any:
-        """Make one call of an operation, named as in boto3's model: `IndexFaces`. Returns boto3's answer."""
+        """Make one call of an operation, named as in boto3's model: `IndexFaces`. Returns boto3's answer.
+
+        Raises:
+            OptionError: The client has no such operation, or the SDK does not take the parameters.
+        """
         return self.call(operation, parameters, _as_it_is)
 
     def call(
@@ -184,6 +208,8 @@ class Requests:
         return f"{self.service}/{self._owner}{self._place}/{operation}"
 
     def _make(self, operation: str, idempotent: bool | None) -> _Made:
+        if self._methods and operation not in self._methods:
+            raise OptionError(f"{self.service} has no operation {operation!r}. {self._meant(operation)}")
         row = operation_of(self.service, operation)
         if idempotent is not None:
             row = replace(row, idempotent=idempotent, token=None)
@@ -228,6 +254,33 @@ def _as_it_is(answer: Any) -> Any:
 
 FINISH: Final[ContextVar[Callable[[Any], Any]]] = ContextVar("resilient_faces.finish", default=_as_it_is)
 """What makes the result of the call that is made now of its answer."""
+
+
+def service_of(client: Any) -> str:
+    """The service of a boto3 client; empty for a stand-in that does not say."""
+    name = getattr(getattr(getattr(client, "meta", None), "service_model", None), "service_name", None)
+    return name if isinstance(name, str) else ""
+
+
+def is_client(client: Any) -> bool:
+    """Whether this may be a boto3 client, or stand in for one; not what has a client inside, or makes one."""
+    if client is None or isinstance(client, (str, bytes)):
+        return False
+    if hasattr(client, "meta"):  # a resource has another one, and its methods take other parameters
+        return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")
+    return not callable(getattr(client, "client", None))  # as of a session, or of boto3 itself
+
+
+def check_client(checks: Checks, client: Any, service: str) -> bool:
+    """A boto3 client of this service. What stands in for one in tests does not say of which it is."""
+    given = service_of(client)
+    good = is_client(client) and given in ("", service)
+    shown = f"one of {given}" if given else type(client).__name__
+    return checks.that(good, "client", f"a boto3 client of {service}", shown, _cure(service))
+
+
+def _cure(service: str) -> str:
+    return f"Make one with connect({service!r}, region=...). Of a resource, it is meta.client."
 
 
 Requests.__init__ = checked_call(Requests.__init__)  # type: ignore[method-assign]

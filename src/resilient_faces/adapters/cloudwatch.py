@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from resilient_faces._core.context import event
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AWS, AsyncFace, Requests, threaded
 from resilient_faces.errors import OptionError
 from resilient_faces.faults import Kind
@@ -124,7 +125,10 @@ class CloudWatch:
     """
 
     def __init__(self, client: Any, namespace: str, **options: Unpack[Guarding]) -> None:
-        _check_namespace("CloudWatch", namespace)
+        checks = Checks("CloudWatch")
+        check_client(checks, client, "cloudwatch")
+        _check_namespace(checks, namespace)
+        checks.done()
         options.setdefault("retry", Retry(attempts=2))
         self._requests = Requests(client, **options)
         self._namespace = namespace
@@ -200,8 +204,8 @@ def emf_lines(
     """
     checks = Checks("emf_lines")
     _check_dimensions(checks, dimensions)
+    _check_namespace(checks, namespace)
     checks.done()
-    _check_namespace("emf_lines", namespace)
     groups: dict[tuple[object, ...], list[list[Metric]]] = {}
     for metric in metrics:
         key = (metric.at, *sorted({**dimensions, **metric.dimensions}.items()))
@@ -237,8 +241,8 @@ class EmfWriter:
     def __init__(self, stream: TextIO, namespace: str, dimensions: Mapping[str, str] = MappingProxyType({})) -> None:
         checks = Checks("EmfWriter")
         _check_dimensions(checks, dimensions)
+        _check_namespace(checks, namespace)
         checks.done()
-        _check_namespace("EmfWriter", namespace)
         self._stream = stream
         self._namespace = namespace
         self._dimensions = dict(dimensions)
@@ -360,11 +364,9 @@ def _check_dimensions(checks: Checks, dimensions: Mapping[str, str]) -> None:
         checks.that(good, f"dimensions[{name!r}]", f"1 to {_LONGEST} ASCII characters", type(value).__name__)
 
 
-def _check_namespace(owner: str, namespace: object) -> None:
-    checks = Checks(owner)
+def _check_namespace(checks: Checks, namespace: object) -> None:
     good = isinstance(namespace, str) and _is_name(namespace) and namespace[0] != ":" and namespace[:4] != "AWS/"
     checks.that(good, "namespace", f"1 to {_NAME} printable ASCII characters, without AWS/ or a colon first", namespace)
-    checks.done()
 
 
 def _is_name(text: object) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
 from resilient_faces.adapters._aws_batches import UnfinishedBatchError, send_all
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AsyncFace, AwsError, Requests, cancellation_codes, classify_aws, threaded
 from resilient_faces.faults import Executed, Fault, Kind
 
@@ -123,6 +124,7 @@ class DynamoDb:
 
     def __init__(self, client: Any, *, mark: str = "operation_id", **options: Unpack[Guarding]) -> None:
         checks = Checks("DynamoDb")
+        check_client(checks, client, "dynamodb")
         checks.that(isinstance(mark, str) and mark != "", "mark", "the name of an attribute", mark)
         checks.done()
         self._requests = Requests(client, **options)

@@ -22,6 +22,7 @@ from typing import Any, Final
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.adapters._aws_clients import refuse_coroutines
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
 from resilient_faces.breaker import Shared
@@ -69,7 +70,8 @@ class DynamoDbStore:
         keep: float = 86_400.0,
     ) -> None:
         checks = Checks("DynamoDbStore")
-        checks.function("client", getattr(client, "update_item", None), 'Give it a boto3 client for "dynamodb".')
+        if check_client(checks, client, "dynamodb"):
+            checks.function("client", getattr(client, "update_item", None), 'Give it a boto3 client for "dynamodb".')
         good = isinstance(table, str) and len(table) >= 3
         checks.that(good, "table", "a name of 3 characters or more", table)
         checks.that(isinstance(prefix, str), "prefix", "a string", prefix)

@@ -627,7 +627,7 @@ def checked_pack(directory: Path) -> Path:
     files = sorted(directory.glob("*.onnx"))
     if not files:
         deeper = sorted({file.parent for file in directory.glob("*/*.onnx")})
-        hint = f" There are some one level deeper: use {deeper[0]}." if deeper else ""
+        hint = f" There are some one level deeper: use {deeper[0]}." if deeper else " Name one that has them."
         raise PackError("missing", f"The directory {directory} has no .onnx files.{hint}")
     for file in files:
         if not file.is_file() or file.stat().st_size == 0:

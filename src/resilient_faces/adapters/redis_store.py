@@ -10,8 +10,10 @@ import base64
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
@@ -23,6 +25,7 @@ from resilient_faces.limits import Granted, Pace
 
 __all__ = ["RedisStore"]
 
+_DATABASE: Final = re.compile(r"/?[0-9]*")
 LONGEST_TRIP: Final = 0.1  # seconds from a request to its answer that slots make room for
 SAMPLES: Final = 5  # requests that tell the time before a limiter's first one, at most
 
@@ -211,33 +214,21 @@ class RedisStore:
 
         Raises:
             MissingExtraError: redis is not installed (extra `redis`).
-            OptionError: The URL is none of Redis; the message does not show it.
+            OptionError: The URL is none of Redis, or has options that are none; the message shows only their names.
         """
         checks = Checks("RedisStore.from_url")
         checks.that(isinstance(url, str), "url", "a string", type(url).__name__)
         checks.seconds("timeout", timeout)
         checks.done()
-        redis = _load("redis")
         once = _load("redis.retry").Retry(_load("redis.backoff").NoBackoff(), 0)
-        given = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": once, **options}
-        try:
-            client = redis.Redis.from_url(url, **given)
-        except ValueError:  # its message may show a part of the URL, which may be the password
-            client = None
+        own = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": once}
+        client = _client(url, {**own, **options})
         if client is None:
+            raise OptionError(_what_is_wrong(url, own, options))
+        if not _DATABASE.fullmatch(urlsplit(url).path) and not url.startswith("unix:"):
             raise OptionError(
-                "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
-                "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
-            )
-        pool = client.connection_pool
-        try:
-            pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but knows its options
-        except TypeError:
-            client = None
-        if client is None:
-            raise OptionError(
-                f"RedisStore.from_url.options must be options of redis.Redis.from_url; got {', '.join(options)}. "
-                "One of them is misspelt, or is none of this kind of URL."
+                "RedisStore.from_url.url must name its database by a number, as in redis://host:6379/0; it is not "
+                "shown, since it may hold a password."
             )
         return cls(client, prefix=prefix, keep=keep)
 
@@ -368,6 +359,51 @@ def _record(answer: Sequence[Any], *, in_the_way: bool) -> Record | None:
         fingerprint,
         base64.b64decode(data),
         int(schema),
+    )
+
+
+def _client(url: str, options: Mapping[str, Any]) -> Any:
+    """A client; None if it does not take URL or options. Its own errors may show a part of the URL: the password."""
+    redis = _load("redis")
+    try:
+        client = redis.Redis.from_url(url, **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but knows its options
+        pool.get_encoder().encode("")
+    except (TypeError, ValueError, LookupError, redis.RedisError):
+        return None
+    return client
+
+
+def _what_is_wrong(url: str, own: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Which options of URL or call the client does not take, each tried by itself; else, that it is the URL."""
+    import difflib
+
+    base, _, query = url.partition("?")
+    if _client(base, own) is not None:
+        pairs = parse_qsl(query.partition("#")[0], keep_blank_values=True)
+        known = [name for name, _ in pairs]
+        # Behind a password that was not encoded all may be a part of it.
+        known = [] if "@" in query else known[: known.index("password")] if "password" in known else known
+        wrong = [
+            name for name, text in pairs if name in known and _client(f"{base}?{urlencode({name: text})}", own) is None
+        ]
+        if wrong:
+            return (
+                "RedisStore.from_url.url has options that redis.Redis.from_url does not take, or not with that value: "
+                f"{', '.join(wrong)}. The rest of the URL is not shown, since it may hold a password."
+            )
+        wrong = [name for name, value in options.items() if _client(base, {**own, name: value}) is None]
+        if wrong:
+            near = difflib.get_close_matches(wrong[0], ("prefix", "keep", "timeout"), n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            return (
+                f"RedisStore.from_url.options must be options of redis.Redis.from_url; got {', '.join(wrong)}.{meant} "
+                "It is misspelt, has a wrong value, or is none of this kind of URL."
+            )
+    return (
+        "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
+        "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
     )
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import logger_of
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AWS, NO_FACE, AsyncFace, AwsError, DamagedAnswerError, Requests, threaded
 from resilient_faces.faults import Executed, Fault, Kind
 
@@ -282,6 +283,7 @@ class Rekognition:
         **guarding: Unpack[Guarding],
     ) -> None:
         checks = Checks("Rekognition")
+        check_client(checks, client, "rekognition")
         _whole(checks, "most_faces", most_faces, MOST_INDEXED)
         checks.that(isinstance(recreate, bool), "recreate", "True or False", recreate)
         checks.done()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces._core.options import Checks
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AsyncFace, DamagedAnswerError, Requests, classify_aws, threaded
 from resilient_faces.faults import Kind
 
@@ -63,6 +64,7 @@ class S3:
 
     def __init__(self, client: Any, bucket: str, **options: Unpack[Guarding]) -> None:
         checks = Checks("S3")
+        check_client(checks, client, "s3")
         checks.that(isinstance(bucket, str) and bucket != "", "bucket", "the name of a bucket", bucket)
         checks.done()
         self._requests = Requests(client, **options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces._core.context import REQUEST
 from resilient_faces._core.options import Checks
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AsyncFace, Requests, threaded
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Sns:
 
     def __init__(self, client: Any, topic: str, **options: Unpack[Guarding]) -> None:
         checks = Checks("Sns")
+        check_client(checks, client, "sns")
         checks.that(isinstance(topic, str) and topic.startswith("arn:"), "topic", "the ARN of a topic", topic)
         checks.done()
         self._requests = Requests(client, **options)

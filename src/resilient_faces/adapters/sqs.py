@@ -25,6 +25,7 @@ from resilient_faces._core.context import REQUEST, event, remaining, request
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces.adapters._aws_batches import Left, RefusedEntriesError, UnfinishedBatchError, send_all
+from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AsyncFace, DamagedAnswerError, Requests, classify_aws, threaded
 from resilient_faces.errors import DeadlineExceededError, OptionError
 from resilient_faces.faults import Fault
@@ -190,6 +191,7 @@ class Sqs:
         **options: Unpack[Guarding],
     ) -> None:
         checks = Checks("Sqs")
+        check_client(checks, client, "sqs")
         checks.that(isinstance(queue_url, str) and queue_url != "", "queue_url", "the URL of a queue", type(queue_url))
         checks.that(dead_letter_url != queue_url, "dead_letter_url", "another queue", "the same")
         checks.seconds("tolerance", tolerance, above=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from resilient_faces.cli import given
 from resilient_faces.cli.codes import BROKEN, INTERRUPTED, MISSING, OK, USAGE
 from resilient_faces.errors import OptionError
 
@@ -72,6 +73,9 @@ def command() -> click.Group:
         type=click.FloatRange(0.5, 1000),
         default=50.0,
         show_default=True,
+        envvar="RESILIENT_FACES_RATE",
+        show_envvar=True,
+        callback=given.number,
         help="IndexFaces requests a second, retries included.",
     )
     @click.option(

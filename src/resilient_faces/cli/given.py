@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import re
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces.errors import OptionError
 
@@ -67,6 +69,19 @@ def host(context: click.Context, option: click.Parameter, value: str | None) -> 
         text = f"must be an address of this machine, such as 127.0.0.1; got {value!r}. 0.0.0.0 listens on all of them."
         raise click.BadParameter(text, context, option)
     return value
+
+
+def path(**options: Any) -> click.Path:
+    """A type as `click.Path`, of which an empty text, as of a variable that is not set, is none: not this directory."""
+    import click
+
+    class Given(click.Path):
+        def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+            if not os.fspath(value):
+                self.fail("must be a path; got ''. Leave the option out to do without.", param, ctx)
+            return super().convert(value, param, ctx)
+
+    return Given(path_type=Path, **options)
 
 
 def number(context: click.Context, option: click.Parameter, value: float | None) -> float | None:

@@ -37,7 +37,7 @@ def command() -> click.Command:
     )
     @click.option(
         "--data",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=given.path(file_okay=False),
         metavar="DIR",
         help="Keep collections and faces here; made if absent.  [default: in memory]",
     )
@@ -49,7 +49,7 @@ def command() -> click.Command:
     )
     @click.option(
         "--pack",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=given.path(file_okay=False),
         metavar="DIR",
         help="Directory with an InsightFace model pack. Nothing is downloaded.",
     )
@@ -64,6 +64,7 @@ def command() -> click.Command:
         "--tps",
         multiple=True,
         metavar="[OPERATION=]N",
+        callback=_rates,
         help="Calls a second, of all operations or of one; can be given several times.  [default: the region's quotas]",
     )
     @click.option("--no-throttling", is_flag=True, help="No limit on calls a second.")
@@ -74,10 +75,15 @@ def command() -> click.Command:
         show_default=True,
         help="Which of the service's two errors is given above a quota.",
     )
-    @click.option("--s3-endpoint", metavar="URL", help="An S3 on this machine that S3Object images are read from.")
+    @click.option(
+        "--s3-endpoint",
+        metavar="URL",
+        callback=given.endpoint,
+        help="An S3 on this machine that S3Object images are read from.",
+    )
     @click.option(
         "--ledger",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=given.path(dir_okay=False),
         metavar="FILE",
         help="Append one JSON line a call; images and people are in it as hashes.",
     )
@@ -89,7 +95,7 @@ def command() -> click.Command:
         engine: str | None,
         pack: Path | None,
         region: str,
-        tps: tuple[str, ...],
+        tps: dict[str | None, float],
         no_throttling: bool,
         throttling_error: str,
         s3_endpoint: str | None,
@@ -102,14 +108,18 @@ def command() -> click.Command:
         people as well as the model pack that you give it. Ends on Ctrl-C or SIGTERM; what it answered is kept.
         """
         from resilient_faces.adapters.insightface import PackError
-        from resilient_faces.adapters.local_rekognition import DataDirectoryError
+        from resilient_faces.adapters.local_rekognition import DataDirectoryError, Quotas
 
         if no_throttling and tps:
             raise click.UsageError("--no-throttling and --tps contradict each other: give one of them.")
-        try:
-            quotas = _quotas(region, tps, off=no_throttling, error=throttling_error)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+        if engine == "insightface" and pack is None:
+            raise click.UsageError("--engine insightface needs --pack DIR, a model pack. Nothing is downloaded.")
+        if engine == "basic" and pack is not None:
+            raise click.UsageError(
+                "--pack must be left out with --engine basic, which has no model. Or take --engine insightface."
+            )
+        everywhere = float("inf") if no_throttling else tps.pop(None, None)
+        rates = {operation: rate for operation, rate in tps.items() if operation is not None}
         try:
             server = _server(
                 host=host,
@@ -118,14 +128,20 @@ def command() -> click.Command:
                 engine=engine,
                 pack=pack,
                 region=region,
-                quotas=quotas,
+                quotas=Quotas(region, rates=rates, everywhere=everywhere, error=throttling_error),
                 objects=None if s3_endpoint is None else _objects(s3_endpoint, region),
                 ledger=ledger,
             )
-        except (OptionError, DataDirectoryError) as error:
+        except OptionError as error:
             _say(str(error))
             return USAGE
-        except (PackError, MissingExtraError) as error:
+        except DataDirectoryError as error:
+            _say(f"--data: {error}")
+            return USAGE
+        except PackError as error:
+            _say(f"--pack: {error}")
+            return MISSING
+        except MissingExtraError as error:
             _say(str(error))
             return MISSING
         except OSError as error:
@@ -136,22 +152,30 @@ def command() -> click.Command:
     return rekognition
 
 
-def _quotas(region: str, tps: tuple[str, ...], *, off: bool, error: str) -> Quotas:
-    from resilient_faces.adapters.local_rekognition import Quotas
+def _rates(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str | None, float]:
+    """For click's `callback`: calls a second by operation, and under None those of all others."""
+    import difflib
 
-    rates: dict[str, float] = {}
-    everywhere = float("inf") if off else None
-    for one in tps:
-        operation, given, number = one.rpartition("=")
+    import click
+
+    from resilient_faces.adapters.local_rekognition.quotas import LIMITED
+
+    rates: dict[str | None, float] = {}
+    for text in texts:
+        operation, parted, number = text.rpartition("=")
         try:
             rate = float(number)
         except ValueError:
-            raise ValueError(f"--tps must be a number, or OPERATION=number; got {one!r}.") from None
-        if given:
-            rates[operation] = rate
-        else:
-            everywhere = rate
-    return Quotas(region, rates=rates, everywhere=everywhere, error=error)
+            raise click.BadParameter(f"must be a number, or OPERATION=number; got {text!r}.", context, option) from None
+        if parted and operation not in LIMITED:
+            near = difflib.get_close_matches(operation, LIMITED, n=1)
+            meant = f" Did you mean {near[0]}?" if near else f" It has: {', '.join(LIMITED)}."
+            raise click.BadParameter(f"the endpoint has no operation {operation!r}.{meant}", context, option)
+        if not rate > 0:
+            rule = f"must be more than 0 calls a second; got {text!r}. --no-throttling sets no limit."
+            raise click.BadParameter(rule, context, option)
+        rates[operation if parted else None] = rate
+    return rates
 
 
 def _objects(endpoint: str, region: str) -> Objects:

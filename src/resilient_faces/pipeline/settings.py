@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from resilient_faces.adapters._aws_clients import is_region
 from resilient_faces.errors import OptionError
 
 PREFIX: Final = "RESILIENT_FACES_"
@@ -71,18 +72,7 @@ class Settings:
     index_timeout: float = 8.0
 
     def __post_init__(self) -> None:
-        wrong: list[str] = []
-        for name, (low, high, unit) in _LIMITS.items():
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-                wrong.append(f"Settings.{name} must be from {low:g} to {high:g} ({unit}); got {value!r}.")
-        if not wrong and self.handling >= self.visibility:
-            wrong.append(
-                f"Settings.handling must be less than visibility ({self.visibility} s), or a message is handed out "
-                f"again while it is handled; got {self.handling:g}. Raise visibility."
-            )
-        if wrong:
-            raise OptionError(" ".join(wrong))
+        _refuse({one.name: getattr(self, one.name) for one in fields(self)}, lambda name: f"Settings.{name}")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
@@ -111,4 +101,29 @@ class Settings:
                 wrong.append(f"{variable} must be a {'whole ' if _KINDS[name] is int else ''}number; got {text!r}.")
         if wrong:
             raise OptionError(" ".join(wrong))
+        values = {one.name: one.default for one in fields(cls)} | found | given
+        _refuse(values, lambda name: f"Settings.{name}" if name in given else f"{PREFIX}{name.upper()}")
         return cls(**{**found, **given})
+
+
+def _refuse(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
+    """Look at all settings, which are called as whoever gave them knows them.
+
+    Raises:
+        OptionError: Something is wrong; the message lists all of it.
+    """
+    wrong: list[str] = []
+    for name, (low, high, unit) in _LIMITS.items():
+        value = values[name]
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+            wrong.append(f"{called(name)} must be from {low:g} to {high:g} ({unit}); got {value!r}.")
+    if not is_region(values["region"]):
+        wrong.append(f"{called('region')} must be a region such as us-west-2; got {values['region']!r}.")
+    if not wrong and values["handling"] >= values["visibility"]:
+        longer, got = called("visibility"), values["handling"]
+        wrong.append(
+            f"{called('handling')} must be less than {longer} ({values['visibility']} s), or a message is handed out "
+            f"again while it is handled; got {got:g}. Raise {longer}."
+        )
+    if wrong:
+        raise OptionError(" ".join(wrong))

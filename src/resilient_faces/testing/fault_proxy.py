@@ -30,7 +30,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -94,11 +94,49 @@ class FaultPlan:
 
     @classmethod
     def from_json(cls, text: str) -> FaultPlan:
-        data = json.loads(text)
+        """Read what `to_json` wrote, or somebody by hand.
+
+        Raises:
+            ValueError: It is no plan; the message names the row.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"FaultPlan is no JSON: {error}.") from None
+        if not isinstance(data, dict):
+            raise ValueError("FaultPlan must be an object with schema, seed and faults.")
         if data.get("schema") != 1:
             raise ValueError(f"FaultPlan has schema 1; got {data.get('schema')!r}. Make the plan anew.")
-        rows = tuple(PlannedFault(**{**row, "fault": FaultKind(row["fault"])}) for row in data["faults"])
-        return cls(faults=rows, seed=data["seed"])
+        rows = data.get("faults")
+        if not isinstance(rows, list):
+            raise ValueError(f"FaultPlan.faults must be a list of rows; got {rows!r}.")
+        return cls(tuple(_row(f"faults[{number}]", row) for number, row in enumerate(rows)), data.get("seed"))
+
+
+def _row(where: str, row: object) -> PlannedFault:
+    """One row of a plan that was written as JSON: one that is read wrongly would strike nothing."""
+    if not isinstance(row, dict):
+        raise ValueError(f"FaultPlan.{where} must be an object; got {row!r}.")
+    names = [one.name for one in fields(PlannedFault)]
+    if unknown := [name for name in row if name not in names]:
+        raise ValueError(f"FaultPlan.{where} has no member {unknown[0]!r}. It takes: {', '.join(names)}.")
+    values = {"fault": None, "nth": 0, "subject": None, "times": 1, "after": False, **row}
+    kinds = [kind.value for kind in FaultKind]
+    operation, subject = values.get("operation"), values["subject"]
+    rules = (
+        ("operation", "such as s3.GetObject", isinstance(operation, str) and "." in operation),
+        ("fault", f"one of {', '.join(kinds)}", values["fault"] in kinds),
+        ("nth", "a whole number from 0 on", type(values["nth"]) is int and values["nth"] >= 0),
+        ("subject", "a text or null", subject is None or isinstance(subject, str)),
+        ("times", "a whole number from 0 on", type(values["times"]) is int and values["times"] >= 0),
+        ("after", "true or false", isinstance(values["after"], bool)),
+    )
+    for name, rule, good in rules:
+        if not good:
+            raise ValueError(f"FaultPlan.{where}.{name} must be {rule}; got {values.get(name)!r}.")
+    if not values["nth"] and subject is None:
+        raise ValueError(f"FaultPlan.{where} must have nth or subject, or it strikes no request.")
+    return PlannedFault(**{**values, "fault": FaultKind(values["fault"])})
 
 
 def scatter(
@@ -571,7 +609,11 @@ class FaultProxy(ThreadingHTTPServer):
         self._count_lock = threading.Lock()
         self._cut: set[int] = set()
         self._thread: threading.Thread | None = None
-        super().__init__((host, port), _Handler)
+        try:
+            super().__init__((host, port), _Handler)
+        except BaseException:
+            self.ledger.close()
+            raise
 
     def server_bind(self) -> None:
         # HTTPServer.server_bind asks the resolver for the host's name, which can take seconds without a network.
@@ -727,25 +769,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proxy until standard input closes; returns the exit code."""
     parser = argparse.ArgumentParser(prog="fault_proxy", description="Reverse proxy that injects planned faults.")
     parser.add_argument(
-        "--route", action="append", default=[], metavar="SERVICE=URL", help="repeatable; * for the rest"
+        "--route",
+        action="append",
+        type=_route,
+        default=[],
+        metavar="SERVICE=URL",
+        help="repeatable; * for the rest",
     )
-    parser.add_argument("--plan", type=Path, help="JSON file of a FaultPlan; without it nothing is damaged")
+    parser.add_argument("--plan", type=_plan, help="JSON file of a FaultPlan; without it nothing is damaged")
     parser.add_argument("--ledger", type=Path, help="file that gets two JSON lines a request")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free port, which is printed")
-    parser.add_argument("--hang-seconds", type=float, default=60.0)
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
+    parser.add_argument("--hang-seconds", type=_seconds, default=60.0)
     options = parser.parse_args(arguments)
-    plan = FaultPlan() if options.plan is None else FaultPlan.from_json(options.plan.read_text(encoding="utf-8"))
-    routes = dict(route.split("=", 1) for route in options.route)
-    proxy = FaultProxy(
-        plan, routes, ledger=options.ledger, hang_seconds=options.hang_seconds, host=options.host, port=options.port
-    )
+    routes = dict(options.route)
+    if len(routes) < len(options.route):
+        names = [name for name, _ in options.route]
+        parser.error(f"--route names {next(name for name in names if names.count(name) > 1)} twice. Give each one URL.")
+    try:
+        proxy = FaultProxy(
+            options.plan or FaultPlan(),
+            routes,
+            ledger=options.ledger,
+            hang_seconds=options.hang_seconds,
+            host=options.host,
+            port=options.port,
+        )
+    except OSError as error:
+        if error.filename is not None:
+            parser.error(f"--ledger {options.ledger} cannot be written: {error.strerror}.")
+        parser.error(f"--host {options.host} --port {options.port} cannot be listened on: {error.strerror}.")
     proxy.start()
     sys.stdout.write(json.dumps({"url": proxy.url, "port": proxy.server_port, "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
     _obey_stdin(proxy)
     proxy.stop()
     return 0
+
+
+def _plan(text: str) -> FaultPlan:
+    try:
+        return FaultPlan.from_json(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def _route(text: str) -> tuple[str, str]:
+    service, _, address = text.partition("=")
+    try:
+        url = urlsplit(address)
+        good = bool(service) and url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        shown = "an address alone" if "://" in service else f"{service!r} without one"  # which may hold a password
+        raise argparse.ArgumentTypeError(f"must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got {shown}.")
+    return service, address
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535; got {text!r}.")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0.0:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more; got {text!r}.")
+    return seconds
 
 
 def _obey_stdin(proxy: FaultProxy) -> None:

@@ -186,6 +186,10 @@ def test_a_host_that_is_another_machine(tmp_path: Path) -> None:
         (("--port", "1", "keys"), "or to no subcommand"),
         (("camera", "kill"), "needs the number of a camera"),
         (("demo", "--cameras", "1"), "1"),
+        (("demo", "--seconds", "nan"), "'--seconds'"),
+        (("--data", ""), "'--data': must be a path; got ''."),
+        (("--pack", ""), "'--pack': must be a path; got ''."),
+        (("--host", ""), "'--host': must be an address of this machine"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], said: str) -> None:

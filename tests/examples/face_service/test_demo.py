@@ -60,7 +60,7 @@ def test_a_script_is_read_in_order_of_time() -> None:
 
 BAD_STEPS = (
     *("kill 2", "x kill 2", "3 burn 2", "3 kill", "3 kill 0", "3 kill 4"),
-    *("3 kill 2 drip", "3 fault 2", "3 fault 2 x", "3 fault 2 drip drip", "-1 kill 2"),
+    *("3 kill 2 drip", "3 fault 2", "3 fault 2 x", "3 fault 2 drip drip", "-1 kill 2", "inf kill 2"),
 )
 
 

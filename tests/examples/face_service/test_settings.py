@@ -78,7 +78,7 @@ def test_a_bad_key_is_not_shown(keys: dict[str, str]) -> None:
     with pytest.raises(OptionError) as caught:
         Settings.from_environment({**KEYS, **keys})
     text = str(caught.value)
-    assert next(iter(keys)).removeprefix("FACE_SERVICE_").lower() in text
+    assert next(iter(keys)) in text
     assert "pl4nted" not in text
     assert "cGw0bnRlZA" not in text
 
@@ -104,10 +104,11 @@ def test_every_number_has_its_limits(name: str) -> None:
     [
         ({"model": "vital"}, "Settings.model must be one of critical, important, optional; got 'vital'"),
         ({"detection_size": 333}, "must be a multiple of 32; got 333"),
-        ({"agree": 6}, "Settings.agree_of must be 6"),
-        ({"heartbeat": 60.0}, "Settings.heartbeat must be less than half of silence"),
-        ({"camera_lost": 4.0}, "Settings.camera_lost must be at least twice camera_stall"),
-        ({"callback_allow": ("10.1.1.1/8",)}, "Settings.callback_"),
+        ({"agree": 6}, "Settings.agree_of must be 6 (Settings.agree) or more; got 5."),
+        ({"host": " "}, "Settings.host must be an address, such as 127.0.0.1; got ' '."),
+        ({"heartbeat": 60.0}, "Settings.heartbeat must be less than half of Settings.silence"),
+        ({"camera_lost": 4.0}, "Settings.camera_lost must be at least twice Settings.camera_stall"),
+        ({"callback_allow": ("10.1.1.1/8",)}, "Settings.callback_allow must be networks such as 10.1.0.0/16"),
         ({"port": 1.5}, "must be a whole number"),
     ],
 )
@@ -123,3 +124,37 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(OptionError) as caught:
         Settings.from_environment({**KEYS, "FACE_SERVICE_PORT": "x", "FACE_SERVICE_PACE": "y", "FACE_SERVICE_X": "1"})
     assert str(caught.value).count("\n") == 2
+
+
+def test_a_wrong_value_is_named_as_it_was_given() -> None:
+    """An option of the command line by its name there, everything else by its variable."""
+    variables = {
+        "AGREE": "9", "CALLBACK_SCHEMES": "ftp", "CALLBACK_PORTS": "0", "CALLBACK_ALLOW": "foo", "GRACE": "nan",
+        "LOG": "xml", "HEARTBEAT": "100",
+    }  # fmt: skip
+    with pytest.raises(OptionError) as caught:
+        Settings.from_environment(
+            {**KEYS, **{f"FACE_SERVICE_{name}": text for name, text in variables.items()}}, port=70_000, host=""
+        )
+    said = str(caught.value)
+    assert "Settings." not in said
+    assert "Destinations." not in said
+    for text in (
+        "--port must be a whole number from 0 to 65535",
+        "--host must be an address, such as 127.0.0.1; got ''.",
+        "FACE_SERVICE_GRACE must be from 0 to 600 (seconds); got nan.",
+        "FACE_SERVICE_LOG must be one of json, text; got 'xml'.",
+        "FACE_SERVICE_CALLBACK_SCHEMES must be https, or https and http; got 'ftp'.",
+        "FACE_SERVICE_CALLBACK_PORTS must be numbers from 1 to 65535, or any; got '0'.",
+        "FACE_SERVICE_CALLBACK_ALLOW must be networks such as 10.1.0.0/16; got 'foo'.",
+    ):
+        assert text in said
+    with pytest.raises(OptionError, match=r"FACE_SERVICE_AGREE_OF must be 9 \(FACE_SERVICE_AGREE\) or more; got 5\."):
+        Settings.from_environment({**KEYS, "FACE_SERVICE_AGREE": "9"})
+
+
+@pytest.mark.parametrize("name", ["DATA", "PACK"])
+def test_an_empty_directory_is_not_the_current_one(name: str) -> None:
+    """It is what a variable gives that is not set."""
+    with pytest.raises(OptionError, match=rf"FACE_SERVICE_{name} must be a directory; got ''\."):
+        Settings.from_environment({**KEYS, f"FACE_SERVICE_{name}": ""})

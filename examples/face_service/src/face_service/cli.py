@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from resilient_faces.cli import given as checks
 from resilient_faces.cli.codes import BROKEN, INTERRUPTED, MISSING, OK, USAGE
 from resilient_faces.errors import MissingExtraError, OptionError
 
@@ -49,17 +49,17 @@ def command() -> click.Group:
         "2 wrong usage, 3 a dependency is missing.",
     )
     @click.version_option(package_name="face-service")
-    @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+    @click.option("--host", callback=checks.host, help="Address to listen on.  [default: 127.0.0.1]")
     @click.option("--port", type=click.IntRange(0, 65_535), help="0 takes a free one and says it.  [default: 8000]")
     @click.option(
         "--data",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=checks.path(file_okay=False),
         metavar="DIR",
         help="Where enrolled people are kept; made if absent.  [default: face-service-data]",
     )
     @click.option(
         "--pack",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=checks.path(file_okay=False),
         metavar="DIR",
         help="Directory with an InsightFace model pack. Nothing is downloaded.  [default: pack in --data]",
     )
@@ -117,7 +117,10 @@ def _demo() -> click.Command:
     @click.command(short_help="Run all of it on this machine, to be broken while you watch.")
     @click.option("--cameras", type=click.IntRange(2, 12), default=3, show_default=True, help="RTSP servers to start.")
     @click.option(
-        "--seconds", type=click.FloatRange(1, 86_400), help="End after so many.  [default: when somebody ends it]"
+        "--seconds",
+        type=click.FloatRange(1, 86_400),
+        callback=checks.number,
+        help="End after so many.  [default: when somebody ends it]",
     )
     @click.option(
         "--script",
@@ -208,10 +211,7 @@ def _serve(given: Mapping[str, Any], *, until_eof: bool, as_json: bool) -> int:
     try:
         return OK if serve(settings, as_json=as_json) == 0 else BROKEN
     except OSError as error:
-        where = f"--host {settings.host} --port {settings.port}"
-        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        cure = "Take another port, or 0." if taken else "Give --host an address of this machine."
-        say(f"{where} cannot be listened on: {error.strerror}. {cure}")
+        say(checks.not_listened(settings.host, settings.port, error))
         return USAGE
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("a variable that is not set names no directory")
+    return Path(text)
+
+
 def _ports(text: str) -> tuple[int, ...] | None:
     return None if text.strip() == ANY else tuple(int(word) for word in _words(text))
 
@@ -37,8 +43,8 @@ _KINDS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     "webhook_key": (_words, "keys"),
     "host": (str, "an address"),
     "port": (int, "a whole number"),
-    "data": (Path, "a directory"),
-    "pack": (Path, "a directory"),
+    "data": (_path, "a directory"),
+    "pack": (_path, "a directory"),
     "model": (str, "a word"),
     "detection_size": (int, "a whole number"),
     "look_every": (float, "a number"),
@@ -100,6 +106,12 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "model": ("critical", "important", "optional"),
     "camera_schedule": SCHEDULES,
     "log": ("json", "text"),
+}
+_CALLBACKS: Final[Mapping[str, str]] = {
+    "schemes": "https, or https and http; got {got}.",
+    "ports": "numbers from 1 to 65535, or any; got {got}.",
+    "allow": "networks such as 10.1.0.0/16; got {got}. The address of a network ends in zeros; one machine is /32 or "
+    "/128.",
 }
 _SECRET: Final = frozenset({"api_key", "webhook_key"})
 _KEYS_CURE: Final = "`face-service keys` makes both keys."
@@ -186,60 +198,11 @@ class Settings:
     log: str = "json"
 
     def __post_init__(self) -> None:
-        wrong: list[str] = []
-        for name, (low, high, unit) in _LIMITS.items():
-            value = getattr(self, name)
-            if value is None and name == "decodings":
-                continue
-            good = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
-            if not good or not low <= value <= high:
-                whole = "a whole number " if name in _WHOLE else ""
-                wrong.append(f"Settings.{name} must be {whole}from {low:g} to {high:g} ({unit}); got {value!r}.")
-        for name, words in _CHOICES.items():
-            if getattr(self, name) not in words:
-                wrong.append(f"Settings.{name} must be one of {', '.join(words)}; got {getattr(self, name)!r}.")
-        if isinstance(self.detection_size, int) and self.detection_size % 32:
-            wrong.append(f"Settings.detection_size must be a multiple of 32; got {self.detection_size}.")
-        if not wrong and self.agree > self.agree_of:
-            wrong.append(f"Settings.agree_of must be {self.agree} (agree) or more; got {self.agree_of}.")
-        if not wrong and self.camera_lost < 2 * self.camera_stall:
-            wrong.append(
-                f"Settings.camera_lost must be at least twice camera_stall ({self.camera_stall:g} s); "
-                f"got {self.camera_lost:g}."
-            )
-        if not wrong and self.heartbeat >= self.silence / 2:
-            wrong.append(
-                f"Settings.heartbeat must be less than half of silence ({self.silence:g} s), or one lost sign of life "
-                f"stops a session; got {self.heartbeat:g}."
-            )
-        wrong += self._wrong_keys()
-        try:
-            self.destinations()
-        except OptionError as error:
-            wrong.append(f"Settings.callback_...: {error}")
-        if wrong:
-            raise OptionError("\n".join(wrong))
-
-    def _wrong_keys(self) -> list[str]:
-        """What is wrong with the keys, without showing one."""
-        wrong: list[str] = []
-        keys = self.api_key
-        good = isinstance(keys, tuple) and bool(keys)
-        if not good or not all(isinstance(one, str) and one.isascii() and one.isprintable() for one in keys):
-            wrong.append(f"Settings.api_key must be one key, or two parted by a comma. {_KEYS_CURE}")
-        elif min(len(one) for one in keys) < SHORTEST_KEY:
-            wrong.append(f"Settings.api_key must have {SHORTEST_KEY} characters or more. {_KEYS_CURE}")
-        try:
-            self.signing_keys()
-        except OptionError:
-            wrong.append(f"Settings.webhook_key must be `whsec_` and base64, or two parted by a comma. {_KEYS_CURE}")
-        return wrong
+        _refuse({one.name: getattr(self, one.name) for one in fields(self)}, lambda name: f"Settings.{name}")
 
     def signing_keys(self) -> tuple[SigningKey, ...]:
         """What webhooks are signed with."""
-        if not isinstance(self.webhook_key, tuple) or not self.webhook_key:
-            raise OptionError("There is no key to sign webhooks with.")
-        return tuple(SigningKey(one) for one in self.webhook_key)
+        return _signing_keys(self.webhook_key)
 
     def destinations(self) -> Destinations:
         """Where callbacks may go."""
@@ -264,6 +227,10 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Settings from variables such as FACE_SERVICE_API_KEY; what is given by name wins, unless it is None.
 
+        Args:
+            environment: The variables; None for those of this process.
+            given: From the command line.
+
         Raises:
             OptionError: A name is mistyped, a value is none, or a key is missing; the message lists all of them.
         """
@@ -283,8 +250,85 @@ class Settings:
             except ValueError:
                 shown = "" if name in _SECRET else f"; got {variables[variable]!r}"
                 wrong.append(f"{variable} must be {said}{shown}.")
-        found.update({name: value for name, value in given.items() if value is not None})
+        options = {name: value for name, value in given.items() if value is not None}
+        found.update(options)
         wrong += [f"{PREFIX}{name.upper()} must be set. {_KEYS_CURE}" for name in sorted(_SECRET - found.keys())]
         if wrong:
             raise OptionError("\n".join(wrong))
+        values = {one.name: one.default for one in fields(cls)} | found
+        _refuse(values, lambda name: f"--{name}" if name in options else f"{PREFIX}{name.upper()}")
         return cls(**found)
+
+
+def _refuse(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
+    """Look at all settings, which are called as whoever gave them knows them.
+
+    Raises:
+        OptionError: Something is wrong; the message lists all of it, and shows no key.
+    """
+    wrong: list[str] = []
+    for name, (low, high, unit) in _LIMITS.items():
+        value = values[name]
+        if value is None and name == "decodings":
+            continue
+        good = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
+        if not good or not low <= value <= high:
+            whole = "a whole number " if name in _WHOLE else ""
+            wrong.append(f"{called(name)} must be {whole}from {low:g} to {high:g} ({unit}); got {value!r}.")
+    for name, words in _CHOICES.items():
+        if values[name] not in words:
+            wrong.append(f"{called(name)} must be one of {', '.join(words)}; got {values[name]!r}.")
+    size, host = values["detection_size"], values["host"]
+    if isinstance(size, int) and size % 32:
+        wrong.append(f"{called('detection_size')} must be a multiple of 32; got {size}.")
+    if not isinstance(host, str) or not host.strip():
+        wrong.append(f"{called('host')} must be an address, such as 127.0.0.1; got {host!r}.")
+    if not wrong:
+        wrong += _wrong_together(values, called)
+    wrong += _wrong_keys(values, called)
+    for name, rule in _CALLBACKS.items():
+        value = values[f"callback_{name}"]
+        try:
+            Destinations(**{name: value})
+        except OptionError:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            wrong.append(f"{called(f'callback_{name}')} must be {rule.format(got=f'{shown!r}')}")
+    if wrong:
+        raise OptionError("\n".join(wrong))
+
+
+def _wrong_together(values: Mapping[str, Any], called: Callable[[str], str]) -> Iterator[str]:
+    """Of settings that are good each by itself."""
+    agree, stall, silence = values["agree"], values["camera_stall"], values["silence"]
+    if agree > values["agree_of"]:
+        yield f"{called('agree_of')} must be {agree} ({called('agree')}) or more; got {values['agree_of']}."
+    if values["camera_lost"] < 2 * stall:
+        yield (
+            f"{called('camera_lost')} must be at least twice {called('camera_stall')} ({stall:g} s); "
+            f"got {values['camera_lost']:g}."
+        )
+    if values["heartbeat"] >= silence / 2:
+        yield (
+            f"{called('heartbeat')} must be less than half of {called('silence')} ({silence:g} s), or one lost sign of "
+            f"life stops a session; got {values['heartbeat']:g}."
+        )
+
+
+def _wrong_keys(values: Mapping[str, Any], called: Callable[[str], str]) -> Iterator[str]:
+    """What is wrong with the keys, without showing one."""
+    keys = values["api_key"]
+    good = isinstance(keys, tuple) and bool(keys)
+    if not good or not all(isinstance(one, str) and one.isascii() and one.isprintable() for one in keys):
+        yield f"{called('api_key')} must be one key, or two parted by a comma. {_KEYS_CURE}"
+    elif min(len(one) for one in keys) < SHORTEST_KEY:
+        yield f"{called('api_key')} must have {SHORTEST_KEY} characters or more. {_KEYS_CURE}"
+    try:
+        _signing_keys(values["webhook_key"])
+    except OptionError:
+        yield f"{called('webhook_key')} must be `whsec_` and base64, or two parted by a comma. {_KEYS_CURE}"
+
+
+def _signing_keys(texts: tuple[str, ...]) -> tuple[SigningKey, ...]:
+    if not isinstance(texts, tuple) or not texts:
+        raise OptionError("There is no key to sign webhooks with.")
+    return tuple(SigningKey(one) for one in texts)

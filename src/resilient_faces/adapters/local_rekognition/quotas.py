@@ -18,6 +18,10 @@ _MESSAGES: Final[Mapping[str, str]] = {
 }
 
 
+LIMITED: Final = tuple(sorted(name.partition(".")[2] for name in OPERATIONS if name.partition(".")[0] == "rekognition"))
+"""The operations that the endpoint has."""
+
+
 class Quota:
     """A token bucket: `rate` calls a second, and at most one second's worth at once."""
 
@@ -62,22 +66,25 @@ class Quotas:
     ) -> None:
         if error not in _MESSAGES:
             raise ValueError(f"Quotas.error must be {PROVISIONED} or {THROTTLING}; got {error!r}.")
+        wanted = dict(rates or {})
+        if unknown := [operation for operation in wanted if operation not in LIMITED]:
+            raise ValueError(
+                f"Quotas.rates must name operations of the endpoint; got {', '.join(unknown)}. "
+                f"It has: {', '.join(LIMITED)}."
+            )
+        given = {f"rates[{operation!r}]": rate for operation, rate in wanted.items()}
+        for option, value in {**given, **({} if everywhere is None else {"everywhere": everywhere})}.items():
+            if not value > 0:
+                raise ValueError(f"Quotas.{option} must be more than 0 calls a second; got {value}.")
         self._error = error
         self._quotas: dict[str, Quota] = {}
-        wanted = dict(rates or {})
-        for name, row in OPERATIONS.items():
-            service, _, operation = name.partition(".")
-            if service != "rekognition":
-                continue
-            rate = wanted.pop(operation, everywhere)
+        for operation in LIMITED:
+            row = OPERATIONS[f"rekognition.{operation}"]
+            rate = wanted.get(operation, everywhere)
             if rate is None and row.rate is not None:
                 rate = row.rate.of(region)
-            if rate is not None and not rate > 0:
-                raise ValueError(f"Quotas.rates must be more than 0 calls a second; got {rate} for {operation}.")
             if rate is not None and rate != float("inf"):
                 self._quotas[operation] = Quota(rate, clock)
-        if wanted:
-            raise ValueError(f"Quotas.rates names operations that the endpoint does not have: {', '.join(wanted)}.")
 
     def take(self, operation: str) -> None:
         """Count one call.

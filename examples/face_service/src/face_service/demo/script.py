@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,7 +59,7 @@ def _step(text: str, cameras: int) -> Step:
     fault = words[3] if len(words) == 4 else ""
     try:
         at, verb, camera = float(words[0]), words[1], int(words[2])
-        good = at >= 0.0 and verb in VERBS and 1 <= camera <= cameras and len(words) <= 4
+        good = 0.0 <= at < math.inf and verb in VERBS and 1 <= camera <= cameras and len(words) <= 4
         good = good and (fault in FAULTS if verb == "fault" else not fault)
     except (ValueError, IndexError):
         good = False
