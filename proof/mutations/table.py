@@ -1546,8 +1546,8 @@ _COMPOSING: Final = (
     Mutation(
         "block-of-another-guard",
         "composing.py",
-        "if blocks.pop(block, block) is None:",
-        "if blocks.pop(block, None) is None:",
+        "        for block in reversed(here):\n            if block.guard is self and ",
+        "        for block in reversed(here):\n            if ",
         (
             COMPOSING + "test_blocks_of_generators_end_in_any_order",
             COMPOSING + "test_a_generator_s_error_is_its_own_policy_s",
@@ -1557,8 +1557,8 @@ _COMPOSING: Final = (
     Mutation(
         "block-known-in-its-task-only",
         "composing.py",
-        "(*reversed(here), *reversed(list(blocks)))",
-        "reversed(here)",
+        "reversed(list(_BLOCKS))",
+        "()",
         (COMPOSING + "test_a_block_begun_in_one_task_ends_in_another",),
         "A generator may be begun in one task and ended in another.",
     ),

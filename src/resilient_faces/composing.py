@@ -9,7 +9,6 @@ most, so a second circuit starts another segment.
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
@@ -254,15 +253,17 @@ _Entries: TypeAlias = "list[tuple[Admission, object]]"
 class _Block:
     """A block that is under way: who let it in, outermost first, with what each is told when it ends."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "guard")
 
-    def __init__(self, entries: _Entries) -> None:
+    def __init__(self, guarding: Guard[object], entries: _Entries) -> None:
+        self.guard = guarding
         self.entries = entries
 
 
 _ENTERED: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("resilient_faces.entered", default=())
 """The blocks that this context is in, innermost last."""
-_MAKING: Final = threading.Lock()  # around a guard's first block
+_BLOCKS: Final[dict[_Block, None]] = {}
+"""All blocks that are under way, newest last. Each step on it is one that no thread can come between."""
 
 
 def _leave(entries: _Entries, error: BaseException | None, fault: Fault | None) -> None:
@@ -366,7 +367,7 @@ class Guard(Decorator[T_co]):
         policies: The policies, outermost first.
     """
 
-    __slots__ = ("_blocks", "_outermost", "accepted", "classification", "policies")
+    __slots__ = ("_outermost", "accepted", "classification", "policies")
 
     def __init__(
         self,
@@ -377,7 +378,6 @@ class Guard(Decorator[T_co]):
     ) -> None:
         self.policies = tuple(policies)
         self.accepted = accepted
-        self._blocks: dict[_Block, None] | None = None  # blocks that are under way; made with the first
         known = tuple([traits_of(policy) for policy in self.policies]) if traits is None else traits
         found = classification
         for one in known:
@@ -395,21 +395,19 @@ class Guard(Decorator[T_co]):
 
     def note_block(self, entries: _Entries) -> None:
         """Remember who let a block in."""
-        if self._blocks is None:
-            with _MAKING:
-                if self._blocks is None:
-                    self._blocks = {}
-        block = _Block(entries)
-        self._blocks[block] = None
+        block = _Block(self, entries)
+        _BLOCKS[block] = None
         _ENTERED.set((*_ENTERED.get(), block))
 
     def take_block(self) -> _Entries:
         """Who let in the block that ends: the newest of this context, or else the newest of all, under this guard."""
-        blocks: dict[_Block, None] = self._blocks or {}
         here = _ENTERED.get()
-        for block in (*reversed(here), *reversed(list(blocks))):
-            if blocks.pop(block, block) is None:  # else it is another guard's, or somebody else has just ended it
+        for block in reversed(here):
+            if block.guard is self and _BLOCKS.pop(block, block) is None:
                 _ENTERED.set(tuple([one for one in here if one is not block]))
+                return block.entries
+        for block in reversed(list(_BLOCKS)):
+            if block.guard is self and _BLOCKS.pop(block, block) is None:  # else somebody else has just ended it
                 return block.entries
         raise DecorationError(f"a block under {self!r} ended that was never entered.")
 

@@ -13,7 +13,7 @@ import pytest
 
 from resilient_faces import Breaker, bulkhead, rate_limit, timeout
 from resilient_faces._core.outcome import Permit
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, OwnLock
 from resilient_faces.breaker import MemoryStore, Shared, State, consecutive
 from resilient_faces.limits import MemoryLimiterStore
 from resilient_faces.telemetry.ledger import Ledger
@@ -192,3 +192,23 @@ def test_a_ledger_works_on(tmp_path: Path) -> None:
     with ledger._lock:
         assert in_child(ask) == '{"by":"child"}\n'
     ledger.close()
+
+
+def test_a_lock_of_its_own(clock: Any) -> None:
+    """For whatever has nothing else to renew."""
+    lock = OwnLock()
+
+    def ask() -> object:
+        done: list[str] = []
+
+        def use() -> None:
+            with lock:
+                done.append("fine")
+
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(5.0)
+        return done
+
+    with lock:
+        assert in_child(ask) == ["fine"]

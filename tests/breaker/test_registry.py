@@ -292,6 +292,16 @@ def test_what_has_something_to_remember_goes_last(clock: ManualRuntime) -> None:
     assert circuits.of("host", "held").state is State.disabled
 
 
+def test_looking_at_a_name_with_keys_makes_no_circuit(clock: ManualRuntime) -> None:
+    """Before the first key there is none."""
+    breaker = Breaker("host", key=lambda host: host)
+    assert circuits.named("host") == []
+    assert list(circuits) == []
+    with pytest.raises(KeyError, match="has keys"):
+        circuits["host"]
+    assert breaker.circuit_of("a") is circuits.named("host")[0]
+
+
 def test_an_evicted_key_begins_anew(clock: ManualRuntime) -> None:
     """Its function does not go on with the circuit that nobody can see any more."""
     guarded = Breaker("host", trips=consecutive(2), key=lambda host, *_: host, max_keys=1)(

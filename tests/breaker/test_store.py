@@ -955,6 +955,8 @@ GARBAGE: list[Any] = [
     Shared("7", "open", 1.0),  # type: ignore[arg-type]
     Shared(1, "open", None),  # type: ignore[arg-type]
     Shared(1, "open", float("nan")),
+    Shared(1, "open", 1e9),
+    Shared(1, "half_open", float("inf")),
     Shared(-1, "open", 1.0),
     Shared(1, "closed", 0.0, reopenings="x"),  # type: ignore[arg-type]
     Shared(1, "open", 1.0, last=7),  # type: ignore[arg-type]

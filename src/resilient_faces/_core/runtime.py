@@ -18,7 +18,7 @@ from resilient_faces._core.loops import running_asyncio, tell_if_blocking
 from resilient_faces._light import dataclass
 from resilient_faces.events import Event, Listener
 
-__all__ = ["RUNTIME", "TELLING", "ManualRuntime", "Runtime", "begin_anew", "logger_of", "on_fork"]
+__all__ = ["RUNTIME", "TELLING", "ManualRuntime", "OwnLock", "Runtime", "begin_anew", "logger_of", "on_fork"]
 
 SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
 
@@ -202,6 +202,25 @@ _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 def on_fork(thing: Forkable) -> None:
     """Have `thing.after_fork()` called in each forked child."""
     _forkables.add(thing)
+
+
+class OwnLock:
+    """A plain lock that a forked child has anew, whoever held the parent's."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 def begin_anew() -> None:

@@ -10,7 +10,6 @@ import datetime as dt
 import itertools
 import json
 import math
-import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from resilient_faces._core.context import event
 from resilient_faces._core.options import Checks
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, OwnLock
 from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AWS, AsyncFace, Requests, threaded
 from resilient_faces.errors import OptionError
@@ -132,7 +131,7 @@ class CloudWatch:
         options.setdefault("retry", Retry(attempts=2))
         self._requests = Requests(client, **options)
         self._namespace = namespace
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
         self.dropped = 0
 
     def put(self, metrics: Iterable[Metric]) -> bool:
@@ -246,7 +245,7 @@ class EmfWriter:
         self._stream = stream
         self._namespace = namespace
         self._dimensions = dict(dimensions)
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
 
     def write(self, *metrics: Metric, **properties: object) -> None:
         """Write the metrics; see `emf_lines`. What can be written is, whatever is wrong with the rest."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces._core.context import REQUEST, event, remaining, request
 from resilient_faces._core.options import Checks
-from resilient_faces._core.runtime import RUNTIME, logger_of
+from resilient_faces._core.runtime import RUNTIME, OwnLock, logger_of
 from resilient_faces.adapters._aws_batches import Left, RefusedEntriesError, UnfinishedBatchError, send_all
 from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AsyncFace, DamagedAnswerError, Requests, classify_aws, threaded
@@ -202,7 +202,7 @@ class Sqs:
         self._queue = queue_url
         self._dead_letters = dead_letter_url
         self._tolerance = tolerance
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
         self.expired = 0
 
     # -- sending -------------------------------------------------------------------------------------------------

@@ -81,6 +81,11 @@ class Family:
         """Where the name was first given, as `file:line`."""
         return "" if self._code is None else f"{self._code.co_filename}:{self._line}"
 
+    @property
+    def keyed(self) -> bool:
+        """Whether there is a circuit for each key, and none for the name alone."""
+        return any(option == "key" for option, _ in self.terms.options)
+
     def one(self) -> Circuit:
         """The circuit of a name without keys."""
         circuit = self.single
@@ -240,7 +245,7 @@ class Circuits:
         if family is None:
             known = ", ".join(sorted(families)) or "none"
             raise KeyError(f"no circuit is called {name!r}; there are: {known}")
-        if family.live is not None:
+        if family.keyed:
             raise KeyError(f"circuit {name!r} has keys; use circuits.of({name!r}, key)")
         return family.one()
 
@@ -261,7 +266,9 @@ class Circuits:
     def named(self, name: str) -> list[Circuit]:
         """Every circuit of this name: one, or one a key."""
         family = self._now().get(name)
-        return [] if family is None else family.all() or [family.one()]
+        if family is None:
+            return []
+        return family.all() or ([] if family.keyed else [family.one()])
 
     def snapshots(self) -> list[Snapshot]:
         """How all circuits stand now, by name and key."""

@@ -26,7 +26,7 @@ from resilient_faces._core.stores import MOST_LATE, Contact, checked
 from resilient_faces.breaker.circuit import Circuit
 from resilient_faces.breaker.machine import State
 from resilient_faces.breaker.registry import Family
-from resilient_faces.breaker.store import BreakerStore, Shared
+from resilient_faces.breaker.store import MOST_SECONDS, BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive, failures_within
 from resilient_faces.faults import Fault
 
@@ -259,7 +259,7 @@ class Sharing:
         expected = view.version
         # Higher than any that was written before, also if the record has expired meanwhile.
         version = max(expected + 1, int(RUNTIME.wall() * 1000.0))
-        shared = Shared(version, state, seconds, circuit.reopenings, circuit.last, self._by)
+        shared = Shared(version, state, min(seconds, MOST_SECONDS), circuit.reopenings, circuit.last, self._by)
         saved = yield from self._ask(circuit, self._store.save, view.key, shared, expected)
         if isinstance(saved, Unanswered):
             return None

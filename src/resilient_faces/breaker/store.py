@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass
 
 __all__ = ["BreakerStore", "MemoryStore", "Shared"]
+
+MOST_SECONDS: Final = 86_400.0 * 366.0  # that a record may say are left: what is longer is a mistake of somebody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Shared:
     def sound(self) -> bool:
         """Whether these can be the members of a record; a store may hold what somebody else wrote."""
         whole = all(isinstance(one, int) and one >= 0 for one in (self.version, self.reopenings, self.failures))
-        seconds = isinstance(self.seconds, (int, float)) and not math.isnan(self.seconds)
+        seconds = isinstance(self.seconds, (int, float)) and -math.inf < self.seconds <= MOST_SECONDS
         texts = isinstance(self.by, str) and (self.last is None or isinstance(self.last, str))
         return whole and seconds and texts and self.state in ("closed", "open", "half_open")
 
