@@ -64,7 +64,7 @@ class Limit:
         self._task = task
         self._before = task.cancelling()  # type: ignore[attr-defined]  # Python 3.11
         self._passed = False
-        self._handle = loop.call_later(seconds, self._pass)
+        self._handle = loop.call_at(loop.time() + seconds, self._pass)  # all that `call_later` does
 
     def _pass(self) -> None:
         self._passed = True
