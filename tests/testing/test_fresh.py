@@ -8,7 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from resilient_faces import Breaker, CircuitOpenError, Event, circuits, last_good, listen, rate_limit, services
+from resilient_faces import (
+    Breaker,
+    Bulkhead,
+    CircuitOpenError,
+    Event,
+    bulkhead,
+    circuits,
+    last_good,
+    listen,
+    rate_limit,
+    services,
+)
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.breaker import MemoryStore, State, consecutive
 from resilient_faces.testing import ManualRuntime, fresh, script
@@ -95,6 +106,20 @@ def test_a_limiter_of_before_waits_for_nobody() -> None:
     with a_test() as clock:
         assert limiter.reserve() == 0.0
         assert limiter.rate == 1.0
+
+
+def test_places_of_before_are_free() -> None:
+    """A call of the last test that never ended keeps no place; that it ends after all gives none too many."""
+    limit = bulkhead(1)
+    with a_test():
+        inside = limit.around(lambda: freed(limit), asynchronous=False)
+        inside()
+    assert limit.snapshot().running == 0
+
+
+def freed(limit: Bulkhead) -> None:
+    with a_test(), limit:
+        assert limit.snapshot().running == 1
 
 
 def test_answers_of_before_are_forgotten() -> None:

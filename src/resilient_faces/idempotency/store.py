@@ -78,6 +78,9 @@ class MemoryIdempotencyStore:
     def after_fork(self) -> None:
         self._lock = threading.Lock()
 
+    def begin_anew(self) -> None:
+        self._records.clear()
+
     def claim(self, key: str, owner: str, fingerprint: str, lease: float, keep: float) -> Record | None:
         with self._lock:
             now = RUNTIME.monotonic()

@@ -238,6 +238,10 @@ class Bulkhead(Decorator[NoReturn]):
         self._queue = deque()
         self._free = deque([None] * self.limit)
 
+    def begin_anew(self) -> None:
+        """For tests: all places are free, whoever is still inside."""
+        self.after_fork()
+
     # -- around a call ---------------------------------------------------------------------------------------------
 
     def around(self, function: Target, asynchronous: bool) -> Target:
