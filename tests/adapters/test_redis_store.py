@@ -239,13 +239,60 @@ def test_a_wrong_url_is_not_shown(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({"timeot": 3, "password": "planted"}, "timeot"), ({"timeout": -3.0}, "timeout")]
+    ("options", "named"),
+    [
+        ({"timeot": 3, "password": "planted"}, "got timeot"),
+        ({"socket_timeot": 3}, r"Did you mean socket_timeout\?"),
+        ({"max_connections": "planted"}, "a wrong value of one of max_connections"),
+        ({"timeout": -3.0}, "timeout"),
+    ],
 )
 def test_wrong_options_of_the_client_are_refused(options: dict[str, Any], named: str) -> None:
     """And not first met as a store that is away; their values may be secrets."""
     with pytest.raises(OptionError, match=named) as caught:
         RedisStore.from_url("redis://127.0.0.1:1/0", **options)
     assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "redis://:planted@127.0.0.1:1/0?nosuch=planted",
+            r"from_url\.url .* after its \?; got 'nosuch'\. Leave it out",
+        ),
+        ("redis://h/0?socket_timeot=planted", r"got 'socket_timeot'\. Did you mean socket_timeout\?"),
+        ("redis://h/0?nosuch", r"got 'nosuch'"),
+        ("unix:///tmp/s?db=1&nosuch=1", r"got 'nosuch'"),
+        ("redis://h/0?ssl_cert_reqs=none", r"this kind of URL after its \?; got 'ssl_cert_reqs'"),
+        ("redis://h/0?socket_timeout=planted", r"must give socket_timeout a value of its kind"),
+        ("rediss://h/0?ssl_cert_reqs=planted", r"a wrong value of one of ssl_cert_reqs\."),
+        ("redis://h/0?protocol=9", r"a wrong value of one of protocol\."),
+        ("redis://:12?planted=c@h/0", r"got another\. .* Percent-encode"),
+        ("redis://h/0?password=a&planted=d", r"got another\. .* Percent-encode"),
+    ],
+)
+def test_a_wrong_option_in_the_url_is_named(url: str, message: str) -> None:
+    """By its name, unless that may be a part of a password; never by its value."""
+    with pytest.raises(OptionError, match=message) as caught:
+        RedisStore.from_url(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "planted" not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+def test_options_in_the_url_are_taken() -> None:
+    """Those of the connection, of its pool and of the server's kind, and those of a connection of one's own."""
+
+    class Own(redis.Connection):
+        def __init__(self, *, own: int, **options: Any) -> None:
+            super().__init__(**options)
+
+    RedisStore.from_url("redis://h/0?socket_timeout=1&max_connections=5&client_name=me&password=p")
+    RedisStore.from_url("rediss://h/0?ssl_cert_reqs=none&ssl_check_hostname=no", decode_responses=True)
+    RedisStore.from_url("unix:///tmp/s?db=1", max_connections=5)
+    RedisStore.from_url("redis://h/0", connection_class=Own, own=1)
 
 
 def test_the_password_stays_private(tmp_path: Path, resilience: None, caplog: pytest.LogCaptureFixture) -> None:

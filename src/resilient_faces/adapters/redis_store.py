@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import importlib
+import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
@@ -202,33 +205,27 @@ class RedisStore:
 
         Raises:
             MissingExtraError: redis is not installed (extra `redis`).
-            OptionError: The URL is none of Redis; the message does not show it.
+            OptionError: The URL is none of Redis, or an option is none; the message shows no value of either.
         """
         checks = Checks("RedisStore.from_url")
         checks.that(isinstance(url, str), "url", "a string", type(url).__name__)
         checks.seconds("timeout", timeout)
         checks.done()
         redis = _load("redis")
+        _check_url(url, options)
         once = _load("redis.retry").Retry(_load("redis.backoff").NoBackoff(), 0)
         given = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": once, **options}
         try:
             client = redis.Redis.from_url(url, **given)
-        except ValueError:  # its message may show a part of the URL, which may be the password
-            client = None
-        if client is None:
-            raise OptionError(
-                "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
-                "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
-            )
-        pool = client.connection_pool
-        try:
+            pool = client.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but knows its options
-        except TypeError:
+        except (TypeError, ValueError, redis.RedisError):  # its message may show a value, which may be the password
             client = None
         if client is None:
             raise OptionError(
-                f"RedisStore.from_url.options must be options of redis.Redis.from_url; got {', '.join(options)}. "
-                "One of them is misspelt, or is none of this kind of URL."
+                "RedisStore.from_url must have options that redis takes, after the ? of its url and as options; "
+                f"got a wrong value of one of {', '.join([*_names(url), *options]) or 'those in the url'}. "
+                "Values are not shown, since they may be secret."
             )
         return cls(client, prefix=prefix, keep=keep)
 
@@ -360,6 +357,69 @@ def _record(answer: Sequence[Any], *, in_the_way: bool) -> Record | None:
         base64.b64decode(data),
         int(schema),
     )
+
+
+def _names(url: str) -> list[str]:
+    """What the options after the ? of a URL are called."""
+    return [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
+
+
+def _check_url(url: str, options: Mapping[str, Any]) -> None:
+    """Look at a URL and at options of the client without one of their values getting into an error.
+
+    Raises:
+        OptionError: The URL is none of Redis, or an option is none of this kind of URL.
+    """
+    connection = _load("redis.connection")
+    wrong = ""
+    parsed: Mapping[str, Any] = {}
+    try:
+        parsed = connection.parse_url(url)
+    except ValueError as error:  # its message may show a part of the URL, which may be the password
+        named = re.fullmatch(r"Invalid value for '(\w+)' in connection URL\.", str(error))  # one that redis knows
+        wrong = (
+            f"RedisStore.from_url.url must give {named[1]} a value of its kind; it is not shown. Mend it after the ?."
+            if named
+            else "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
+            "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
+        )
+    if not wrong and "connection_class" not in options:  # a class of the caller's may take others
+        known = _taken(parsed.get("connection_class", connection.Connection)) | _taken(connection.ConnectionPool)
+        wrong = _unknown(url, options, known)
+    if wrong:
+        raise OptionError(wrong)
+
+
+def _taken(kind: type) -> set[str]:
+    """The options of a class and of those that it builds on."""
+    made = [vars(one)["__init__"] for one in kind.__mro__ if one is not object and "__init__" in vars(one)]
+    found = {option.name: option for init in made for option in inspect.signature(init).parameters.values()}
+    return {name for name, option in found.items() if option.kind is not option.VAR_KEYWORD} - {"self"}
+
+
+def _unknown(url: str, options: Mapping[str, Any], known: set[str]) -> str:
+    """What to say of an option that is none, as of a misspelt one; empty if all are some."""
+    for name in options:
+        if name not in known | {"single_connection_client"}:
+            rule = "RedisStore.from_url.options must be options of redis.Redis.from_url for this kind of URL"
+            return f"{rule}; got {name}. {_meant(name, known)}"
+    private = "@" in urlsplit(url).query  # a password with a ? in it: what follows are no options
+    for name in _names(url):
+        if name not in known:
+            rule = "RedisStore.from_url.url must have options of redis.Redis.from_url for this kind of URL after its ?"
+            if private:
+                cure = "It is not shown, since it may be a part of a password. Percent-encode what one has of :/?#[]@&."
+                return f"{rule}; got another. {cure}"
+            return f"{rule}; got {name!r}. {_meant(name, known)}"
+        private = private or "pass" in name or "user" in name  # with an & in it the rest looks like an option
+    return ""
+
+
+def _meant(name: str, known: set[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"Did you mean {near[0]}?" if near else "Leave it out, or name one such as socket_timeout."
 
 
 def _load(module: str) -> Any:
