@@ -73,6 +73,7 @@ DEMO = "tests/cli/test_demo.py::"
 SETTINGS = "tests/pipeline/test_settings.py::"
 SHARED_RATE = "tests/limits/test_shared_rate.py::"
 RECORDS = "tests/contracts/test_memory_stores.py::TestMemoryIdempotencyStore::"
+FAULT_PROXY = "tests/testing/test_fault_proxy.py::"
 REDIS = "tests/adapters/test_redis_store.py::"
 CLIENTS = "tests/adapters/test_aws_clients.py::"
 PROTECT = "tests/adapters/test_protect.py::"
@@ -3235,6 +3236,54 @@ _COMMANDS: Final = (
         "0.0 <= at",
         (SERVICE_DEMO + "test_a_step_that_cannot_be_read",),
         "The demonstration would wait for ever.",
+    ),
+    Mutation(
+        "plan-with-a-misspelt-member",
+        "testing/fault_proxy.py",
+        "if unknown := [name for name in row if name not in known]:",
+        "if unknown := []:  # noqa",
+        (FAULT_PROXY + "test_a_plan_that_is_none_is_named",),
+        "A misspelt nth would strike no request.",
+    ),
+    Mutation(
+        "fault-that-strikes-nothing",
+        "testing/fault_proxy.py",
+        'if not row.get("nth") and subject is None:',
+        "if False:",
+        (FAULT_PROXY + "test_a_plan_that_is_none_is_named",),
+        "A plan that damages nothing proves nothing.",
+    ),
+    Mutation(
+        "misspelt-option-guessed",
+        "testing/fault_proxy.py",
+        "allow_abbrev=False",
+        "allow_abbrev=True",
+        (FAULT_PROXY + "test_a_wrong_option_is_named",),
+        "A mistyped option must not be taken for another.",
+    ),
+    Mutation(
+        "all-addresses-of-the-proxy",
+        "testing/fault_proxy.py",
+        "if not text.strip():  # it would mean all addresses",
+        "if False:",
+        (FAULT_PROXY + "test_a_wrong_option_is_named",),
+        "A variable that is not set must not open the proxy to everybody.",
+    ),
+    Mutation(
+        "route-with-a-password",
+        "testing/fault_proxy.py",
+        "address is None or int(address[1] or 80) > MAX_PORT",
+        "address is not None and int(address[1] or 80) > MAX_PORT",
+        (FAULT_PROXY + "test_a_wrong_option_is_named",),
+        "The proxy sends no password and speaks no TLS; the route would do something else than it says.",
+    ),
+    Mutation(
+        "nan-seconds-of-silence",
+        "testing/fault_proxy.py",
+        "if not 0.0 <= seconds < math.inf:",
+        "if seconds < 0.0:",
+        (FAULT_PROXY + "test_a_wrong_option_is_named",),
+        "nan is less than nothing and more than nothing.",
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 import sys
@@ -23,6 +24,7 @@ from resilient_faces.testing.fault_proxy import (
     FaultProxy,
     PlannedFault,
     busiest_second,
+    main,
     name_request,
     read_ledger,
     scatter,
@@ -251,6 +253,88 @@ def test_a_plan_survives_json() -> None:
     assert FaultPlan.from_json(plan.to_json()) == plan
     with pytest.raises(ValueError, match="schema 1"):
         FaultPlan.from_json('{"schema": 2}')
+
+
+ROW = '{"schema": 1, "faults": [{"operation": "s3.GetObject", "fault": "hang", "nth": 1%s}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("", "must be JSON"),
+        ("\xff", "must be JSON in UTF-8"),
+        ("[]", "has schema 1; got None"),
+        ('{"schema": 2}', "has schema 1; got 2"),
+        ('{"schema": 1}', "FaultPlan.faults must be a list"),
+        ('{"schema": 1, "faults": [3]}', "faults[0] must be an object"),
+        (ROW % ', "nht": 3', "faults[0] must have no members but operation, fault, nth"),
+        (ROW % ', "nth": -1', "faults[0].nth must be a whole number of 0 or more; got -1."),
+        (ROW % ', "times": true', "faults[0].times must be"),
+        (ROW % ', "after": 1', "faults[0].after must be true or false; got 1."),
+        (ROW % ', "subject": ["planted"]', "faults[0].subject must be a text or null; got list."),
+        (ROW % ', "nth": 0', "else it strikes nothing"),
+        (ROW % ', "fault": "hnag"', "faults[0].fault must be one of throttle, "),
+        (ROW % ', "operation": "GetObject"', "faults[0].operation must be named by service.Operation"),
+    ],
+)
+def test_a_plan_that_is_none_is_named(
+    text: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its option and its file, with the exit code of wrong usage; subjects are not shown."""
+    file = tmp_path / "plan.json"
+    if text is not None:
+        file.write_text(text, encoding="latin-1")
+    with pytest.raises(SystemExit) as caught:
+        main(["--plan", str(file)])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert f"argument --plan: {file}" in said
+    assert message in said
+    assert "planted" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plan="], "argument --plan: must be a file; got ''"),
+        (["--pl=x"], "unrecognized arguments: --pl=x"),
+        (["--ledger="], "argument --ledger: must be a file; got ''"),
+        (["--ledger=/dev/null/x"], "argument --ledger: /dev/null/x cannot be written"),
+        (["--host="], "argument --host: must be an IPv4 address of this machine"),
+        (["--host=192.0.2.1"], "--host 192.0.2.1 --port 0 cannot be listened on"),
+        (["--port=70000"], "argument --port: must be from 0 to 65535; got '70000'"),
+        (["--port=x"], "argument --port: must be from 0 to 65535; got 'x'"),
+        (["--hang-seconds=nan"], "argument --hang-seconds: must be seconds, 0 or more; got 'nan'"),
+        (["--hang-seconds=-1"], "argument --hang-seconds: must be seconds"),
+        (["--route=http://planted@h"], "argument --route: must be SERVICE=URL"),
+        (
+            ["--route=rekogniton=http://h:1"],
+            "argument --route: must name a service; got 'rekogniton'. Did you mean rek",
+        ),
+        (["--route=s3=http://me:planted@h:1"], "argument --route: s3 must go to an address"),
+        (["--route=s3=https://h:1"], "argument --route: s3 must go to an address"),
+        (["--route=s3=http://h:99999"], "argument --route: s3 must go to an address"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it was given, with the exit code of wrong usage; no password is shown."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in said
+    assert "planted" not in said
+
+
+@pytest.mark.parametrize("route", ["s3=http://h:1", "*=http://127.0.0.1", "ses=http://my-host.example:4566/"])
+def test_a_route_of_any_service_is_taken(
+    route: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a port and without one, which is 80."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["--route", route]) == 0
+    assert json.loads(capsys.readouterr().out)["port"]
 
 
 def test_scattering_depends_on_the_seed_alone() -> None:

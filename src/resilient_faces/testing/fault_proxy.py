@@ -15,8 +15,11 @@ ledger has one line when a request arrives and one when it is settled; bodies, c
 from __future__ import annotations
 
 import argparse
+import difflib
+import errno
 import http.client
 import json
+import math
 import os
 import random
 import re
@@ -30,16 +33,19 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from resilient_faces.errors import OptionError
 from resilient_faces.telemetry.ledger import Ledger
 
 MAX_BODY: Final = 64 * 1024 * 1024
+MAX_PORT: Final = 65535
+_ADDRESS: Final = re.compile(r"http://[A-Za-z0-9._-]+(?::([0-9]{1,5}))?/?")
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 )
@@ -94,11 +100,49 @@ class FaultPlan:
 
     @classmethod
     def from_json(cls, text: str) -> FaultPlan:
-        data = json.loads(text)
-        if data.get("schema") != 1:
-            raise ValueError(f"FaultPlan has schema 1; got {data.get('schema')!r}. Make the plan anew.")
-        rows = tuple(PlannedFault(**{**row, "fault": FaultKind(row["fault"])}) for row in data["faults"])
-        return cls(faults=rows, seed=data["seed"])
+        """Read what `to_json` made.
+
+        Raises:
+            OptionError: It is no plan; the message says what of it.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise OptionError(f"FaultPlan must be JSON: {error}.") from None
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != 1:
+            raise OptionError(f"FaultPlan has schema 1; got {schema!r}. Make the plan anew.")
+        faults = data.get("faults")
+        if not isinstance(faults, list):
+            raise OptionError("FaultPlan.faults must be a list of faults. Make the plan anew.")
+        rows = tuple(_planned(row, f"FaultPlan.faults[{number}]") for number, row in enumerate(faults))
+        return cls(faults=rows, seed=data.get("seed"))
+
+
+def _planned(row: Any, place: str) -> PlannedFault:
+    """One row of a plan; what is wrong with it is said without its subject, which may be a person's photo."""
+    known = [one.name for one in fields(PlannedFault)]
+    kinds = [kind.value for kind in FaultKind]
+    if not isinstance(row, dict):
+        raise OptionError(f"{place} must be an object with {', '.join(known)}; got {type(row).__name__}.")
+    if unknown := [name for name in row if name not in known]:
+        raise OptionError(f"{place} must have no members but {', '.join(known)}; got {', '.join(unknown)}.")
+    operation, fault, subject = row.get("operation"), row.get("fault"), row.get("subject")
+    if not isinstance(operation, str) or not all(operation.partition(".")):
+        raise OptionError(f"{place}.operation must be named by service.Operation, as s3.GetObject; got {operation!r}.")
+    if fault not in kinds:
+        raise OptionError(f"{place}.fault must be one of {', '.join(kinds)}; got {fault!r}.")
+    for name in ("nth", "times"):
+        number = row.get(name, 0)
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise OptionError(f"{place}.{name} must be a whole number of 0 or more; got {number!r}.")
+    if not isinstance(row.get("after", False), bool):
+        raise OptionError(f"{place}.after must be true or false; got {row['after']!r}.")
+    if not isinstance(subject, str | None):
+        raise OptionError(f"{place}.subject must be a text or null; got {type(subject).__name__}.")
+    if not row.get("nth") and subject is None:
+        raise OptionError(f"{place} must have an nth of 1 or more, or a subject: else it strikes nothing.")
+    return PlannedFault(**{**row, "fault": FaultKind(fault)})
 
 
 def scatter(
@@ -723,23 +767,97 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
                 yield json.loads(line)
 
 
+def _plan(text: str) -> FaultPlan:
+    """For argparse, as those below: what is wrong is said after the name of the option."""
+    try:
+        return FaultPlan.from_json(_file(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        cure = "Name a JSON file of a FaultPlan."
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}. {cure}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{text} must be JSON in UTF-8. Make it with FaultPlan.to_json.") from None
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
+def _route(text: str) -> tuple[str, str]:
+    service, _, url = text.partition("=")
+    if not service or "/" in service:
+        rule = "must be SERVICE=URL, such as s3=http://127.0.0.1:4566 or, for the rest, *=http://127.0.0.1:4566"
+        raise argparse.ArgumentTypeError(f"{rule}. What was given is not shown, since it may hold a password.")
+    near = difflib.get_close_matches(service, {"s3", *_SERVICES.values()}, n=1, cutoff=0.8)
+    if near and service not in near:
+        raise argparse.ArgumentTypeError(f"must name a service; got {service!r}. Did you mean {near[0]}?")
+    address = _ADDRESS.fullmatch(url)
+    if address is None or int(address[1] or 80) > MAX_PORT:
+        rule = f"{service} must go to an address such as http://127.0.0.1:4566, without a user, a password and a path"
+        raise argparse.ArgumentTypeError(f"{rule}. What was given is not shown, since it may hold a password.")
+    return service, url
+
+
+def _file(text: str) -> Path:
+    if not text:  # of a variable that is not set; it would be the current directory
+        raise argparse.ArgumentTypeError("must be a file; got ''. Leave the option out to do without.")
+    return Path(text)
+
+
+def _host(text: str) -> str:
+    if not text.strip():  # it would mean all addresses
+        rule = "must be an IPv4 address of this machine, such as 127.0.0.1"
+        raise argparse.ArgumentTypeError(f"{rule}; got {text!r}. 0.0.0.0 listens on all of them.")
+    return text
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {MAX_PORT}; got {text!r}. 0 takes a free one.")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be seconds, 0 or more; got {text!r}. Leave it out for 60.")
+    return seconds
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the proxy until standard input closes; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="fault_proxy", description="Reverse proxy that injects planned faults.")
+    """Run the proxy until standard input closes; returns the exit code, and ends with 2 if an option is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="fault_proxy", description="Reverse proxy that injects planned faults.", allow_abbrev=False
+    )
     parser.add_argument(
-        "--route", action="append", default=[], metavar="SERVICE=URL", help="repeatable; * for the rest"
+        "--route", action="append", default=[], type=_route, metavar="SERVICE=URL", help="repeatable; * for the rest"
     )
-    parser.add_argument("--plan", type=Path, help="JSON file of a FaultPlan; without it nothing is damaged")
-    parser.add_argument("--ledger", type=Path, help="file that gets two JSON lines a request")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free port, which is printed")
-    parser.add_argument("--hang-seconds", type=float, default=60.0)
+    parser.add_argument("--plan", type=_plan, metavar="FILE", help="JSON of a FaultPlan; without it nothing is damaged")
+    parser.add_argument("--ledger", type=_file, metavar="FILE", help="gets two JSON lines a request")
+    parser.add_argument("--host", type=_host, default="127.0.0.1")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
+    parser.add_argument("--hang-seconds", type=_seconds, default=60.0)
     options = parser.parse_args(arguments)
-    plan = FaultPlan() if options.plan is None else FaultPlan.from_json(options.plan.read_text(encoding="utf-8"))
-    routes = dict(route.split("=", 1) for route in options.route)
-    proxy = FaultProxy(
-        plan, routes, ledger=options.ledger, hang_seconds=options.hang_seconds, host=options.host, port=options.port
-    )
+    try:
+        ledger = Ledger(options.ledger)
+    except OSError as error:
+        cure = "Name a file in a directory that is there, and that you may write to."
+        parser.error(f"argument --ledger: {options.ledger} cannot be written: {error.strerror}. {cure}")
+    ledger.close()  # the proxy opens it again; here it is known whose error it is
+    try:
+        proxy = FaultProxy(
+            options.plan or FaultPlan(),
+            dict(options.route),
+            ledger=options.ledger,
+            hang_seconds=options.hang_seconds,
+            host=options.host,
+            port=options.port,
+        )
+    except OSError as error:
+        place = f"--host {options.host} --port {options.port}"
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        cure = "Take another port, or 0." if taken else "Give --host an IPv4 address of this machine."
+        parser.error(f"{place} cannot be listened on: {error.strerror or error}. {cure}")
     proxy.start()
     sys.stdout.write(json.dumps({"url": proxy.url, "port": proxy.server_port, "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
