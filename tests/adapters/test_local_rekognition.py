@@ -34,6 +34,7 @@ from resilient_faces.adapters.local_rekognition import (
     ServiceError,
     subject_of,
 )
+from resilient_faces.adapters.local_rekognition.__main__ import main as run_child
 from resilient_faces.adapters.recogniser import Face, Picture
 
 STRANGER = "3f6f0e2c-0000-4000-8000-000000000000"
@@ -662,6 +663,27 @@ def test_wrong_quotas_are_refused(wrong: dict[str, Any], said: str) -> None:
     """A mistyped operation, a rate of nothing, an error that the service does not have."""
     with pytest.raises(ValueError, match=said):
         Quotas("us-west-2", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--ledger", "{here}/none/x"), "--ledger {here}/none/x cannot be written: No such file or directory."),
+        (("--host", "192.0.2.1"), "--host 192.0.2.1 --port 0 cannot be listened on: "),
+        (("--port", "x"), "argument --port: must be a whole number from 0 to 65535; got 'x'."),
+        (("--index-tps", "nan"), "argument --index-tps: must be more than 0 calls a second; got 'nan'."),
+        (("--region", "a b"), "--region must be the name of a region, such as us-west-2; got 'a b'."),
+    ],
+)
+def test_wrong_options_of_the_child(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who starts it for a test reads what was wrong, and no traceback."""
+    with pytest.raises(SystemExit) as ended:
+        run_child([one.format(here=tmp_path) for one in arguments])
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (2, "")
+    assert said.format(here=tmp_path) in " ".join(shown.err.split())
 
 
 # -- whatever comes -----------------------------------------------------------------------------------------------

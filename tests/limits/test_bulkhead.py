@@ -98,7 +98,7 @@ def test_the_queue_is_bounded(resilience: None) -> None:
     late.start()
     until(lambda: refused.is_set() or limit.snapshot().waiting == 2)
     assert refused.is_set()
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     for thread in (waiting, late):
         thread.join(PATIENCE)
     assert limit.snapshot().running == limit.snapshot().waiting == 0
@@ -143,7 +143,7 @@ def test_no_refusal_while_places_are_free(resilience: None) -> None:
             together.wait()
             try:
                 limit.enter()
-                limit.leave(None, None)
+                limit.leave(None, None, None)
             except BulkheadFullError as error:
                 refused.append(error)
 
@@ -225,7 +225,7 @@ def test_loops_that_hand_on_to_each_other(resilience: None, backends: tuple[str,
 
             async def wait_for_other() -> None:
                 await other.aenter()
-                other.leave(None, None)
+                other.leave(None, None, None)
                 done.set()
 
             async with anyio.create_task_group() as group:
@@ -234,7 +234,7 @@ def test_loops_that_hand_on_to_each_other(resilience: None, backends: tuple[str,
                 group.start_soon(wait_for_other)
                 await anyio.sleep(0.02)
                 together.wait(PATIENCE)
-                mine.leave(None, None)
+                mine.leave(None, None, None)
                 await done.wait()
 
         return lambda: anyio.run(main, backend=backend)
@@ -255,7 +255,7 @@ def test_first_come_first_served(resilience: None, backend: str) -> None:
             thread.start()
             threads.append(thread)
             until(lambda number=number: limit.snapshot().waiting == number + 1)
-        limit.leave(None, None)
+        limit.leave(None, None, None)
         for thread in threads:
             thread.join(PATIENCE)
     else:
@@ -272,7 +272,7 @@ def test_first_come_first_served(resilience: None, backend: str) -> None:
                     group.start_soon(serve, number)
                     while limit.snapshot().waiting < number + 1:
                         await anyio.lowlevel.checkpoint()
-                limit.leave(None, None)
+                limit.leave(None, None, None)
 
         anyio.run(main, backend=backend)
     assert served == list(range(8))
@@ -318,7 +318,7 @@ def test_nobody_jumps_the_queue(resilience: None, backend: str) -> None:
         until(lambda: bool(order) or limit.snapshot().running == 1)
 
     limit.meanwhile = meanwhile
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     for thread in (first, newcomer):
         thread.join(PATIENCE)
     assert order == ["first", "newcomer"]
@@ -342,7 +342,7 @@ def test_a_newcomer_wakes_who_it_lets_in(resilience: None) -> None:
         time.sleep(0.02)  # it is in the queue by then, or further
 
     limit.meanwhile = arrive
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     for thread in threads:
         thread.join(2.0)
     assert order == ["first", "newcomer"]
@@ -365,7 +365,7 @@ def test_cancellation_gives_places_back(resilience: None, backend: str, when: st
             await hang()
         if when == "waiting":
             assert (limit.snapshot().running, limit.snapshot().waiting) == (1, 0)
-            limit.leave(None, None)
+            limit.leave(None, None, None)
         async with limit:
             pass
 
@@ -386,7 +386,7 @@ def test_cancelled_in_the_moment_of_being_let_in(resilience: None, backend: str)
                 served.append(name)
                 await anyio.lowlevel.checkpoint()  # where a cancellation comes at the latest
             finally:
-                limit.leave(None, None)
+                limit.leave(None, None, None)
 
     async def main() -> None:
         for _ in range(20):
@@ -397,7 +397,7 @@ def test_cancelled_in_the_moment_of_being_let_in(resilience: None, backend: str)
                     for name, scope in (("first", first), ("second", second)):
                         group.start_soon(wait, name, scope)
                         await anyio.wait_all_tasks_blocked()
-                    limit.leave(None, None)  # grants the place ...
+                    limit.leave(None, None, None)  # grants the place ...
                     first.cancel()  # ... to a task that is cancelled before it runs
             assert (limit.snapshot().running, limit.snapshot().waiting) == (0, 0)
 
@@ -419,7 +419,7 @@ def test_interrupted_in_the_moment_of_being_let_in(resilience: None, monkeypatch
         monkeypatch.undo()
         second.start()
         until(lambda: limit.snapshot().waiting == 2)
-        limit.leave(None, None)  # grants the place to this thread
+        limit.leave(None, None, None)  # grants the place to this thread
         raise KeyboardInterrupt
 
     monkeypatch.setattr(threading.Event, "wait", interrupted)
@@ -477,7 +477,7 @@ def test_a_loop_that_ended_keeps_no_place(resilience: None, backend: str) -> Non
 
     _run([loop])
     assert ready.is_set()
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     assert limit.snapshot().running == 0
     assert limit.call(lambda: "fine") == "fine"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
+import re
 import socket
 import sys
 import threading
@@ -255,88 +255,6 @@ def test_a_plan_survives_json() -> None:
         FaultPlan.from_json('{"schema": 2}')
 
 
-ROW = '{"schema": 1, "faults": [{"operation": "s3.GetObject", "fault": "hang", "nth": 1%s}]}'
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "cannot be read: No such file"),
-        ("", "must be JSON"),
-        ("\xff", "must be JSON in UTF-8"),
-        ("[]", "has schema 1; got None"),
-        ('{"schema": 2}', "has schema 1; got 2"),
-        ('{"schema": 1}', "FaultPlan.faults must be a list"),
-        ('{"schema": 1, "faults": [3]}', "faults[0] must be an object"),
-        (ROW % ', "nht": 3', "faults[0] must have no members but operation, fault, nth"),
-        (ROW % ', "nth": -1', "faults[0].nth must be a whole number of 0 or more; got -1."),
-        (ROW % ', "times": true', "faults[0].times must be"),
-        (ROW % ', "after": 1', "faults[0].after must be true or false; got 1."),
-        (ROW % ', "subject": ["planted"]', "faults[0].subject must be a text or null; got list."),
-        (ROW % ', "nth": 0', "else it strikes nothing"),
-        (ROW % ', "fault": "hnag"', "faults[0].fault must be one of throttle, "),
-        (ROW % ', "operation": "GetObject"', "faults[0].operation must be named by service.Operation"),
-    ],
-)
-def test_a_plan_that_is_none_is_named(
-    text: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """By its option and its file, with the exit code of wrong usage; subjects are not shown."""
-    file = tmp_path / "plan.json"
-    if text is not None:
-        file.write_text(text, encoding="latin-1")
-    with pytest.raises(SystemExit) as caught:
-        main(["--plan", str(file)])
-    said = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert f"argument --plan: {file}" in said
-    assert message in said
-    assert "planted" not in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--plan="], "argument --plan: must be a file; got ''"),
-        (["--pl=x"], "unrecognized arguments: --pl=x"),
-        (["--ledger="], "argument --ledger: must be a file; got ''"),
-        (["--ledger=/dev/null/x"], "argument --ledger: /dev/null/x cannot be written"),
-        (["--host="], "argument --host: must be an IPv4 address of this machine"),
-        (["--host=192.0.2.1"], "--host 192.0.2.1 --port 0 cannot be listened on"),
-        (["--port=70000"], "argument --port: must be from 0 to 65535; got '70000'"),
-        (["--port=x"], "argument --port: must be from 0 to 65535; got 'x'"),
-        (["--hang-seconds=nan"], "argument --hang-seconds: must be seconds, 0 or more; got 'nan'"),
-        (["--hang-seconds=-1"], "argument --hang-seconds: must be seconds"),
-        (["--route=http://planted@h"], "argument --route: must be SERVICE=URL"),
-        (
-            ["--route=rekogniton=http://h:1"],
-            "argument --route: must name a service; got 'rekogniton'. Did you mean rek",
-        ),
-        (["--route=s3=http://me:planted@h:1"], "argument --route: s3 must go to an address"),
-        (["--route=s3=https://h:1"], "argument --route: s3 must go to an address"),
-        (["--route=s3=http://h:99999"], "argument --route: s3 must go to an address"),
-    ],
-)
-def test_a_wrong_option_is_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As it was given, with the exit code of wrong usage; no password is shown."""
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    said = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert message in said
-    assert "planted" not in said
-
-
-@pytest.mark.parametrize("route", ["s3=http://h:1", "*=http://127.0.0.1", "ses=http://my-host.example:4566/"])
-def test_a_route_of_any_service_is_taken(
-    route: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With a port and without one, which is 80."""
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert main(["--route", route]) == 0
-    assert json.loads(capsys.readouterr().out)["port"]
-
-
 def test_scattering_depends_on_the_seed_alone() -> None:
     """The same seed strikes the same requests, another seed others; never one request twice."""
     wanted = {"s3.GetObject": [(FaultKind.reset, True, 3), (FaultKind.hang, False, 2)]}
@@ -569,3 +487,55 @@ def test_a_proxy_of_its_own_process_obeys_its_input(upstream: Upstream, tmp_path
         tell("accept")
         assert becomes(True)
     assert child.process.returncode == 0
+
+
+# -- as a command --------------------------------------------------------------------------------------------------
+
+ROW = {"operation": "s3.GetObject", "fault": "500", "nth": 1}
+WRONG_PLANS = (
+    ("", "is no JSON"),
+    ("[]", "must be an object"),
+    (json.dumps({"schema": 2}), "FaultPlan has schema 1; got 2"),
+    (json.dumps({"schema": 1}), "faults must be a list of rows; got None"),
+    (json.dumps({"schema": 1, "faults": ["x"]}), "faults[0] must be an object"),
+    (json.dumps({"schema": 1, "faults": [ROW, {**ROW, "falut": 1}]}), "faults[1] has no member 'falut'. It takes: op"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "fault": "501"}]}), "faults[0].fault must be one of throttle, 500"),
+    (json.dumps({"schema": 1, "faults": [{"fault": "500"}]}), "faults[0].operation must be such as s3.GetObject; got"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "nth": 0}]}), "faults[0] must have nth or subject, or it strikes"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "nth": "1"}]}), "faults[0].nth must be a whole number from 0 on"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "times": -1}]}), "faults[0].times must be a whole number from 0 on"),
+    (json.dumps({"schema": 1, "faults": [{**ROW, "after": 1}]}), "faults[0].after must be true or false; got 1"),
+)
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_PLANS)
+def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
+    """With the row and the rule: a row that is read wrongly strikes nothing, and a test would pass for nothing."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        FaultPlan.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--plan", "{here}/none"), "argument --plan: {here}/none cannot be read: No such file or directory."),
+        (("--plan", "{here}"), "argument --plan: {here} cannot be read: Is a directory."),
+        (("--plan", "{here}/plan.json"), "argument --plan: {here}/plan.json: FaultPlan has schema 1; got 2."),
+        (("--route", "rekognition"), "argument --route: must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got"),
+        (("--route", "s3=127.0.0.1:1"), "argument --route: must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got"),
+        (("--route", "s3=http://h:1", "--route", "s3=http://h:2"), "--route names s3 twice."),
+        (("--ledger", "{here}/none/x"), "--ledger {here}/none/x cannot be written: No such file or directory."),
+        (("--port", "70000"), "argument --port: must be a whole number from 0 to 65535; got '70000'."),
+        (("--hang-seconds", "nan"), "argument --hang-seconds: must be a number of seconds, 0 or more; got 'nan'."),
+        (("--host", "192.0.2.1"), "--host 192.0.2.1 --port 0 cannot be listened on: "),
+        (("--plna", "x"), "unrecognized arguments: --plna"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 as of the other commands, the option, and the rule; no traceback."""
+    (tmp_path / "plan.json").write_text('{"schema": 2}')
+    with pytest.raises(SystemExit) as ended:
+        main([one.format(here=tmp_path) for one in arguments])
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (2, "")
+    assert said.format(here=tmp_path) in " ".join(shown.err.split())

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import RUNTIME
@@ -25,6 +25,7 @@ from resilient_faces.limits import Granted, Pace
 
 __all__ = ["RedisStore"]
 
+_DATABASE: Final = re.compile(r"/?[0-9]*")
 LONGEST_TRIP: Final = 0.1  # seconds from a request to its answer that slots make room for
 SAMPLES: Final = 5  # requests that tell the time before a limiter's first one, at most
 
@@ -118,6 +119,7 @@ return redis.call('ZCARD', KEYS[1])
 """,
     "claim": """
 local owner, fingerprint, lease, keep = unpack(ARGV)
+keep = math.max(keep, lease)
 local record = read('status', 'owner', 'lease', 'kept', 'fingerprint', 'data', 'schema')
 if record[1] ~= '' and now < tonumber(record[4]) then
   local free = record[1] == 'in_progress' and (record[2] == owner or now >= tonumber(record[3]))
@@ -146,9 +148,12 @@ redis.call('PEXPIRE', KEYS[1], whole(math.ceil(keep / 1000)))
 return 1
 """,
     "extend": """
-local record = read('status', 'owner')
+local record = read('status', 'owner', 'kept')
 if record[1] ~= 'in_progress' or record[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'lease', whole(now + ARGV[2]))
+local ends = now + ARGV[2]
+local kept = math.max(tonumber(record[3]), ends)
+redis.call('HSET', KEYS[1], 'lease', whole(ends), 'kept', whole(kept))
+redis.call('PEXPIRE', KEYS[1], whole(math.ceil((kept - now) / 1000)))
 return 1
 """,
     "release": """
@@ -182,6 +187,10 @@ class RedisStore:
     def __init__(self, client: Any, *, prefix: str = "resilient-faces:", keep: float = 86_400.0) -> None:
         checks = Checks("RedisStore")
         checks.function("client", getattr(client, "register_script", None), "Give it a redis.Redis, not a URL.")
+        one = f"{type(client).__module__}.{type(client).__qualname__}"
+        cure = "Give it a redis.Redis: policies of async code ask it in a thread."
+        waits = inspect.iscoroutinefunction(getattr(client, "execute_command", None))
+        checks.that(not waits, "client", "a client whose commands are no coroutines", one, cure)
         checks.that(isinstance(prefix, str), "prefix", "a string", prefix)
         checks.seconds("keep", keep)
         checks.done()
@@ -205,27 +214,21 @@ class RedisStore:
 
         Raises:
             MissingExtraError: redis is not installed (extra `redis`).
-            OptionError: The URL is none of Redis, or an option is none; the message shows no value of either.
+            OptionError: The URL is none of Redis, or has options that are none; the message shows only their names.
         """
         checks = Checks("RedisStore.from_url")
         checks.that(isinstance(url, str), "url", "a string", type(url).__name__)
         checks.seconds("timeout", timeout)
         checks.done()
-        redis = _load("redis")
-        _check_url(url, options)
         once = _load("redis.retry").Retry(_load("redis.backoff").NoBackoff(), 0)
-        given = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": once, **options}
-        try:
-            client = redis.Redis.from_url(url, **given)
-            pool = client.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but knows its options
-        except (TypeError, ValueError, redis.RedisError):  # its message may show a value, which may be the password
-            client = None
+        own = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": once}
+        client = _client(url, {**own, **options})
         if client is None:
+            raise OptionError(_what_is_wrong(url, own, options))
+        if not _DATABASE.fullmatch(urlsplit(url).path) and not url.startswith("unix:"):
             raise OptionError(
-                "RedisStore.from_url must have options that redis takes, after the ? of its url and as options; "
-                f"got a wrong value of one of {', '.join([*_names(url), *options]) or 'those in the url'}. "
-                "Values are not shown, since they may be secret."
+                "RedisStore.from_url.url must name its database by a number, as in redis://host:6379/0; it is not "
+                "shown, since it may hold a password."
             )
         return cls(client, prefix=prefix, keep=keep)
 
@@ -359,67 +362,49 @@ def _record(answer: Sequence[Any], *, in_the_way: bool) -> Record | None:
     )
 
 
-def _names(url: str) -> list[str]:
-    """What the options after the ? of a URL are called."""
-    return [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
-
-
-def _check_url(url: str, options: Mapping[str, Any]) -> None:
-    """Look at a URL and at options of the client without one of their values getting into an error.
-
-    Raises:
-        OptionError: The URL is none of Redis, or an option is none of this kind of URL.
-    """
-    connection = _load("redis.connection")
-    wrong = ""
-    parsed: Mapping[str, Any] = {}
+def _client(url: str, options: Mapping[str, Any]) -> Any:
+    """A client; None if it does not take URL or options. Its own errors may show a part of the URL: the password."""
+    redis = _load("redis")
     try:
-        parsed = connection.parse_url(url)
-    except ValueError as error:  # its message may show a part of the URL, which may be the password
-        named = re.fullmatch(r"Invalid value for '(\w+)' in connection URL\.", str(error))  # one that redis knows
-        wrong = (
-            f"RedisStore.from_url.url must give {named[1]} a value of its kind; it is not shown. Mend it after the ?."
-            if named
-            else "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
-            "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
-        )
-    if not wrong and "connection_class" not in options:  # a class of the caller's may take others
-        known = _taken(parsed.get("connection_class", connection.Connection)) | _taken(connection.ConnectionPool)
-        wrong = _unknown(url, options, known)
-    if wrong:
-        raise OptionError(wrong)
+        client = redis.Redis.from_url(url, **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # connects to nothing yet, but knows its options
+        pool.get_encoder().encode("")
+    except (TypeError, ValueError, LookupError, redis.RedisError):
+        return None
+    return client
 
 
-def _taken(kind: type) -> set[str]:
-    """The options of a class and of those that it builds on."""
-    made = [vars(one)["__init__"] for one in kind.__mro__ if one is not object and "__init__" in vars(one)]
-    found = {option.name: option for init in made for option in inspect.signature(init).parameters.values()}
-    return {name for name, option in found.items() if option.kind is not option.VAR_KEYWORD} - {"self"}
-
-
-def _unknown(url: str, options: Mapping[str, Any], known: set[str]) -> str:
-    """What to say of an option that is none, as of a misspelt one; empty if all are some."""
-    for name in options:
-        if name not in known | {"single_connection_client"}:
-            rule = "RedisStore.from_url.options must be options of redis.Redis.from_url for this kind of URL"
-            return f"{rule}; got {name}. {_meant(name, known)}"
-    private = "@" in urlsplit(url).query  # a password with a ? in it: what follows are no options
-    for name in _names(url):
-        if name not in known:
-            rule = "RedisStore.from_url.url must have options of redis.Redis.from_url for this kind of URL after its ?"
-            if private:
-                cure = "It is not shown, since it may be a part of a password. Percent-encode what one has of :/?#[]@&."
-                return f"{rule}; got another. {cure}"
-            return f"{rule}; got {name!r}. {_meant(name, known)}"
-        private = private or "pass" in name or "user" in name  # with an & in it the rest looks like an option
-    return ""
-
-
-def _meant(name: str, known: set[str]) -> str:
+def _what_is_wrong(url: str, own: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Which options of URL or call the client does not take, each tried by itself; else, that it is the URL."""
     import difflib
 
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"Did you mean {near[0]}?" if near else "Leave it out, or name one such as socket_timeout."
+    base, _, query = url.partition("?")
+    if _client(base, own) is not None:
+        pairs = parse_qsl(query.partition("#")[0], keep_blank_values=True)
+        known = [name for name, _ in pairs]
+        # Behind a password that was not encoded all may be a part of it.
+        known = [] if "@" in query else known[: known.index("password")] if "password" in known else known
+        wrong = [
+            name for name, text in pairs if name in known and _client(f"{base}?{urlencode({name: text})}", own) is None
+        ]
+        if wrong:
+            return (
+                "RedisStore.from_url.url has options that redis.Redis.from_url does not take, or not with that value: "
+                f"{', '.join(wrong)}. The rest of the URL is not shown, since it may hold a password."
+            )
+        wrong = [name for name, value in options.items() if _client(base, {**own, name: value}) is None]
+        if wrong:
+            near = difflib.get_close_matches(wrong[0], ("prefix", "keep", "timeout"), n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            return (
+                f"RedisStore.from_url.options must be options of redis.Redis.from_url; got {', '.join(wrong)}.{meant} "
+                "It is misspelt, has a wrong value, or is none of this kind of URL."
+            )
+    return (
+        "RedisStore.from_url.url must be of the form redis://user:password@host:port/0; "
+        "it is not shown, since it may hold a password. Percent-encode what a password has of :/?#[]@."
+    )
 
 
 def _load(module: str) -> Any:

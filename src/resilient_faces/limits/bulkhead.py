@@ -16,6 +16,7 @@ from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import BulkheadFullError
+from resilient_faces.faults import Fault
 
 __all__ = ["Bulkhead", "BulkheadSnapshot"]
 
@@ -77,6 +78,7 @@ class Bulkhead(Decorator[NoReturn]):
         checks.whole("max_waiting", max_waiting, 0)
         if max_wait is not None:
             checks.seconds("max_wait", max_wait, above=False)
+        checks.name("name", name)
         checks.done()
         self.limit = limit
         self.max_waiting = max_waiting
@@ -253,7 +255,7 @@ class Bulkhead(Decorator[NoReturn]):
         """Take a place, waiting in this task."""
         await self._await()
 
-    def leave(self, entry: object, error: BaseException | None) -> None:
+    def leave(self, entry: object, error: BaseException | None, fault: Fault | None) -> None:
         """Give the place on."""
         self._release()
 

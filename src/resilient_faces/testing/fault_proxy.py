@@ -15,11 +15,8 @@ ledger has one line when a request arrives and one when it is settled; bodies, c
 from __future__ import annotations
 
 import argparse
-import difflib
-import errno
 import http.client
 import json
-import math
 import os
 import random
 import re
@@ -40,12 +37,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from resilient_faces.errors import OptionError
 from resilient_faces.telemetry.ledger import Ledger
 
 MAX_BODY: Final = 64 * 1024 * 1024
-MAX_PORT: Final = 65535
-_ADDRESS: Final = re.compile(r"http://[A-Za-z0-9._-]+(?::([0-9]{1,5}))?/?")
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 )
@@ -100,49 +94,49 @@ class FaultPlan:
 
     @classmethod
     def from_json(cls, text: str) -> FaultPlan:
-        """Read what `to_json` made.
+        """Read what `to_json` wrote, or somebody by hand.
 
         Raises:
-            OptionError: It is no plan; the message says what of it.
+            ValueError: It is no plan; the message names the row.
         """
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise OptionError(f"FaultPlan must be JSON: {error}.") from None
-        schema = data.get("schema") if isinstance(data, dict) else None
-        if schema != 1:
-            raise OptionError(f"FaultPlan has schema 1; got {schema!r}. Make the plan anew.")
-        faults = data.get("faults")
-        if not isinstance(faults, list):
-            raise OptionError("FaultPlan.faults must be a list of faults. Make the plan anew.")
-        rows = tuple(_planned(row, f"FaultPlan.faults[{number}]") for number, row in enumerate(faults))
-        return cls(faults=rows, seed=data.get("seed"))
+            raise ValueError(f"FaultPlan is no JSON: {error}.") from None
+        if not isinstance(data, dict):
+            raise ValueError("FaultPlan must be an object with schema, seed and faults.")
+        if data.get("schema") != 1:
+            raise ValueError(f"FaultPlan has schema 1; got {data.get('schema')!r}. Make the plan anew.")
+        rows = data.get("faults")
+        if not isinstance(rows, list):
+            raise ValueError(f"FaultPlan.faults must be a list of rows; got {rows!r}.")
+        return cls(tuple(_row(f"faults[{number}]", row) for number, row in enumerate(rows)), data.get("seed"))
 
 
-def _planned(row: Any, place: str) -> PlannedFault:
-    """One row of a plan; what is wrong with it is said without its subject, which may be a person's photo."""
-    known = [one.name for one in fields(PlannedFault)]
-    kinds = [kind.value for kind in FaultKind]
+def _row(where: str, row: object) -> PlannedFault:
+    """One row of a plan that was written as JSON: one that is read wrongly would strike nothing."""
     if not isinstance(row, dict):
-        raise OptionError(f"{place} must be an object with {', '.join(known)}; got {type(row).__name__}.")
-    if unknown := [name for name in row if name not in known]:
-        raise OptionError(f"{place} must have no members but {', '.join(known)}; got {', '.join(unknown)}.")
-    operation, fault, subject = row.get("operation"), row.get("fault"), row.get("subject")
-    if not isinstance(operation, str) or not all(operation.partition(".")):
-        raise OptionError(f"{place}.operation must be named by service.Operation, as s3.GetObject; got {operation!r}.")
-    if fault not in kinds:
-        raise OptionError(f"{place}.fault must be one of {', '.join(kinds)}; got {fault!r}.")
-    for name in ("nth", "times"):
-        number = row.get(name, 0)
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise OptionError(f"{place}.{name} must be a whole number of 0 or more; got {number!r}.")
-    if not isinstance(row.get("after", False), bool):
-        raise OptionError(f"{place}.after must be true or false; got {row['after']!r}.")
-    if not isinstance(subject, str | None):
-        raise OptionError(f"{place}.subject must be a text or null; got {type(subject).__name__}.")
-    if not row.get("nth") and subject is None:
-        raise OptionError(f"{place} must have an nth of 1 or more, or a subject: else it strikes nothing.")
-    return PlannedFault(**{**row, "fault": FaultKind(fault)})
+        raise ValueError(f"FaultPlan.{where} must be an object; got {row!r}.")
+    names = [one.name for one in fields(PlannedFault)]
+    if unknown := [name for name in row if name not in names]:
+        raise ValueError(f"FaultPlan.{where} has no member {unknown[0]!r}. It takes: {', '.join(names)}.")
+    values = {"fault": None, "nth": 0, "subject": None, "times": 1, "after": False, **row}
+    kinds = [kind.value for kind in FaultKind]
+    operation, subject = values.get("operation"), values["subject"]
+    rules = (
+        ("operation", "such as s3.GetObject", isinstance(operation, str) and "." in operation),
+        ("fault", f"one of {', '.join(kinds)}", values["fault"] in kinds),
+        ("nth", "a whole number from 0 on", type(values["nth"]) is int and values["nth"] >= 0),
+        ("subject", "a text or null", subject is None or isinstance(subject, str)),
+        ("times", "a whole number from 0 on", type(values["times"]) is int and values["times"] >= 0),
+        ("after", "true or false", isinstance(values["after"], bool)),
+    )
+    for name, rule, good in rules:
+        if not good:
+            raise ValueError(f"FaultPlan.{where}.{name} must be {rule}; got {values.get(name)!r}.")
+    if not values["nth"] and subject is None:
+        raise ValueError(f"FaultPlan.{where} must have nth or subject, or it strikes no request.")
+    return PlannedFault(**{**values, "fault": FaultKind(values["fault"])})
 
 
 def scatter(
@@ -615,7 +609,11 @@ class FaultProxy(ThreadingHTTPServer):
         self._count_lock = threading.Lock()
         self._cut: set[int] = set()
         self._thread: threading.Thread | None = None
-        super().__init__((host, port), _Handler)
+        try:
+            super().__init__((host, port), _Handler)
+        except BaseException:
+            self.ledger.close()
+            raise
 
     def server_bind(self) -> None:
         # HTTPServer.server_bind asks the resolver for the host's name, which can take seconds without a network.
@@ -767,50 +765,73 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _plan(text: str) -> FaultPlan:
-    """For argparse, as those below: what is wrong is said after the name of the option."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the proxy until standard input closes; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="fault_proxy", description="Reverse proxy that injects planned faults.")
+    parser.add_argument(
+        "--route",
+        action="append",
+        type=_route,
+        default=[],
+        metavar="SERVICE=URL",
+        help="repeatable; * for the rest",
+    )
+    parser.add_argument("--plan", type=_plan, help="JSON file of a FaultPlan; without it nothing is damaged")
+    parser.add_argument("--ledger", type=Path, help="file that gets two JSON lines a request")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
+    parser.add_argument("--hang-seconds", type=_seconds, default=60.0)
+    options = parser.parse_args(arguments)
+    routes = dict(options.route)
+    if len(routes) < len(options.route):
+        names = [name for name, _ in options.route]
+        parser.error(f"--route names {next(name for name in names if names.count(name) > 1)} twice. Give each one URL.")
     try:
-        return FaultPlan.from_json(_file(text).read_text(encoding="utf-8"))
+        proxy = FaultProxy(
+            options.plan or FaultPlan(),
+            routes,
+            ledger=options.ledger,
+            hang_seconds=options.hang_seconds,
+            host=options.host,
+            port=options.port,
+        )
     except OSError as error:
-        cure = "Name a JSON file of a FaultPlan."
-        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}. {cure}") from None
-    except UnicodeDecodeError:
-        raise argparse.ArgumentTypeError(f"{text} must be JSON in UTF-8. Make it with FaultPlan.to_json.") from None
-    except OptionError as error:
+        if error.filename is not None:
+            parser.error(f"--ledger {options.ledger} cannot be written: {error.strerror}.")
+        parser.error(f"--host {options.host} --port {options.port} cannot be listened on: {error.strerror}.")
+    proxy.start()
+    sys.stdout.write(json.dumps({"url": proxy.url, "port": proxy.server_port, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
+    _obey_stdin(proxy)
+    proxy.stop()
+    return 0
+
+
+def _plan(text: str) -> FaultPlan:
+    try:
+        return FaultPlan.from_json(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
 
 def _route(text: str) -> tuple[str, str]:
-    service, _, url = text.partition("=")
-    if not service or "/" in service:
-        rule = "must be SERVICE=URL, such as s3=http://127.0.0.1:4566 or, for the rest, *=http://127.0.0.1:4566"
-        raise argparse.ArgumentTypeError(f"{rule}. What was given is not shown, since it may hold a password.")
-    near = difflib.get_close_matches(service, {"s3", *_SERVICES.values()}, n=1, cutoff=0.8)
-    if near and service not in near:
-        raise argparse.ArgumentTypeError(f"must name a service; got {service!r}. Did you mean {near[0]}?")
-    address = _ADDRESS.fullmatch(url)
-    if address is None or int(address[1] or 80) > MAX_PORT:
-        rule = f"{service} must go to an address such as http://127.0.0.1:4566, without a user, a password and a path"
-        raise argparse.ArgumentTypeError(f"{rule}. What was given is not shown, since it may hold a password.")
-    return service, url
-
-
-def _file(text: str) -> Path:
-    if not text:  # of a variable that is not set; it would be the current directory
-        raise argparse.ArgumentTypeError("must be a file; got ''. Leave the option out to do without.")
-    return Path(text)
-
-
-def _host(text: str) -> str:
-    if not text.strip():  # it would mean all addresses
-        rule = "must be an IPv4 address of this machine, such as 127.0.0.1"
-        raise argparse.ArgumentTypeError(f"{rule}; got {text!r}. 0.0.0.0 listens on all of them.")
-    return text
+    service, _, address = text.partition("=")
+    try:
+        url = urlsplit(address)
+        good = bool(service) and url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        shown = "an address alone" if "://" in service else f"{service!r} without one"  # which may hold a password
+        raise argparse.ArgumentTypeError(f"must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got {shown}.")
+    return service, address
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_PORT:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {MAX_PORT}; got {text!r}. 0 takes a free one.")
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535; got {text!r}.")
     return int(text)
 
 
@@ -818,52 +839,10 @@ def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0.0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be seconds, 0 or more; got {text!r}. Leave it out for 60.")
+        seconds = -1.0
+    if not seconds >= 0.0:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more; got {text!r}.")
     return seconds
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the proxy until standard input closes; returns the exit code, and ends with 2 if an option is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="fault_proxy", description="Reverse proxy that injects planned faults.", allow_abbrev=False
-    )
-    parser.add_argument(
-        "--route", action="append", default=[], type=_route, metavar="SERVICE=URL", help="repeatable; * for the rest"
-    )
-    parser.add_argument("--plan", type=_plan, metavar="FILE", help="JSON of a FaultPlan; without it nothing is damaged")
-    parser.add_argument("--ledger", type=_file, metavar="FILE", help="gets two JSON lines a request")
-    parser.add_argument("--host", type=_host, default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
-    parser.add_argument("--hang-seconds", type=_seconds, default=60.0)
-    options = parser.parse_args(arguments)
-    try:
-        ledger = Ledger(options.ledger)
-    except OSError as error:
-        cure = "Name a file in a directory that is there, and that you may write to."
-        parser.error(f"argument --ledger: {options.ledger} cannot be written: {error.strerror}. {cure}")
-    ledger.close()  # the proxy opens it again; here it is known whose error it is
-    try:
-        proxy = FaultProxy(
-            options.plan or FaultPlan(),
-            dict(options.route),
-            ledger=options.ledger,
-            hang_seconds=options.hang_seconds,
-            host=options.host,
-            port=options.port,
-        )
-    except OSError as error:
-        place = f"--host {options.host} --port {options.port}"
-        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        cure = "Take another port, or 0." if taken else "Give --host an IPv4 address of this machine."
-        parser.error(f"{place} cannot be listened on: {error.strerror or error}. {cure}")
-    proxy.start()
-    sys.stdout.write(json.dumps({"url": proxy.url, "port": proxy.server_port, "pid": os.getpid()}) + "\n")
-    sys.stdout.flush()
-    _obey_stdin(proxy)
-    proxy.stop()
-    return 0
 
 
 def _obey_stdin(proxy: FaultProxy) -> None:

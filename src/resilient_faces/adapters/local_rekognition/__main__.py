@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from resilient_faces.adapters._aws_clients import is_region
 from resilient_faces.adapters.local_rekognition.quotas import Quotas
 from resilient_faces.adapters.local_rekognition.server import RekognitionServer, until_input_closes
 from resilient_faces.adapters.local_rekognition.service import RekognitionService
@@ -28,15 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="local_rekognition", description="Rekognition-compatible endpoint on this machine."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free port, which is printed")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
     parser.add_argument("--region", default="us-west-2")
     parser.add_argument("--ledger", type=Path, help="file that gets one JSON line a call")
-    parser.add_argument("--index-tps", type=float, default=50.0, help="IndexFaces calls a second before throttling")
+    parser.add_argument("--index-tps", type=_rate, default=50.0, help="IndexFaces calls a second before throttling")
     parser.add_argument("--nice", type=int, default=0, help="run at this lower priority")
     options = parser.parse_args(arguments)
     if options.nice and hasattr(os, "nice"):
         os.nice(options.nice)
-    ledger = Ledger(options.ledger)
+    if not is_region(options.region):
+        parser.error(f"--region must be the name of a region, such as us-west-2; got {options.region!r}.")
+    try:
+        ledger = Ledger(options.ledger)
+    except OSError as error:
+        parser.error(f"--ledger {options.ledger} cannot be written: {error.strerror}.")
     service = RekognitionService(
         choose("basic"),
         region=options.region,
@@ -44,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ledger=ledger,
     )
     service.warm_up()
-    server = RekognitionServer(service, host=options.host, port=options.port)
+    try:
+        server = RekognitionServer(service, host=options.host, port=options.port)
+    except OSError as error:
+        service.close()
+        ledger.close()
+        parser.error(f"--host {options.host} --port {options.port} cannot be listened on: {error.strerror}.")
     server.start()
     sys.stdout.write(json.dumps({"url": server.url, "port": server.server_port, "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
@@ -52,6 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server.stop()
     ledger.close()
     return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535; got {text!r}.")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not rate > 0.0:
+        raise argparse.ArgumentTypeError(f"must be more than 0 calls a second; got {text!r}.")
+    return rate
 
 
 if __name__ == "__main__":
