@@ -4192,6 +4192,46 @@ _COMMANDS: Final = (
         (PROXY + "test_wrong_usage",),
         "Who is told of the port looks in the wrong place.",
     ),
+    Mutation(
+        "misspelt-option-guessed",
+        "testing/fault_proxy.py",
+        "allow_abbrev=False",
+        "allow_abbrev=True",
+        (PROXY + "test_wrong_usage",),
+        "A mistyped option must not be taken for another.",
+    ),
+    Mutation(
+        "all-addresses-of-the-proxy",
+        "testing/fault_proxy.py",
+        "    if not text.strip():",
+        "    if False:",
+        (PROXY + "test_wrong_usage",),
+        "A variable that is not set must not open the proxy to everybody.",
+    ),
+    Mutation(
+        "route-to-what-is-dropped",
+        "testing/fault_proxy.py",
+        'url.scheme != "http" or "@" in address or',
+        '"@" in address or',
+        (PROXY + "test_wrong_usage",),
+        "The proxy speaks no TLS: the route would do something else than it says.",
+    ),
+    Mutation(
+        "subject-of-a-plan-shown",
+        "testing/fault_proxy.py",
+        'type(value).__name__ if name == "subject" else repr(value)',
+        "repr(value)",
+        (PROXY + "test_a_plan_s_subjects_are_not_shown",),
+        "The key of a photo may say who is on it.",
+    ),
+    Mutation(
+        "all-addresses-of-the-child",
+        "adapters/local_rekognition/__main__.py",
+        "    if not text.strip():",
+        "    if False:",
+        (ENDPOINT + "test_wrong_options_of_the_child",),
+        "A variable that is not set must not open the endpoint to everybody.",
+    ),
 )
 
 MUTATIONS: Final = (
