@@ -806,7 +806,7 @@ def test_a_store_that_is_always_late_is_told_once_and_waited_for_once(
         asked = store.asked
         fail(mode, breaker, 2)
         refused(mode, breaker)
-        assert store.asked == asked == 1
+        assert store.asked == asked <= 1  # none if its thread got no turn within the limit
         clock.advance(10.0)
         assert mode.run(breaker, script("fine")) == "fine"
         assert breaker.circuit.state is State.closed
