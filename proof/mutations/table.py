@@ -1673,8 +1673,8 @@ _COMPOSING: Final = (
     Mutation(
         "limiter-keeps-its-lock",
         "limits/rate.py",
-        "                    lock.release()\n                except RuntimeError:\n",
-        "                    pass\n                except RuntimeError:\n",
+        "                lock.release()\n            except RuntimeError:\n",
+        "                pass\n            except RuntimeError:\n",
         ("tests/limits/test_rate.py::test_an_interrupt_leaves_the_lock_free",),
         "An interrupt right after the lock was taken must not stop every later call.",
     ),
