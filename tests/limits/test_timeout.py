@@ -142,6 +142,8 @@ def test_a_task_is_left_as_it_was(resilience: None, limit: Callable[[float], Any
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
+        troubles: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
         assert await limit(SHORT)(swallow)() == "late"
         with pytest.raises(KeyError):
             await limit(SHORT)(translate)()
@@ -153,6 +155,7 @@ def test_a_task_is_left_as_it_was(resilience: None, limit: Callable[[float], Any
             assert task.cancelling() == 0
         await limit(SHORT)(asyncio.sleep)(0.0)
         await asyncio.sleep(2 * SHORT)  # a limit that has ended does not come to bear
+        assert troubles == []
 
     asyncio.run(main())
 
