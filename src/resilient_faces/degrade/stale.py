@@ -126,10 +126,10 @@ class _Memory:
                 return None
             age = RUNTIME.monotonic() - found[1]
             if age > max_age:
-                self._entries.pop(key)
-            else:
-                self._entries.move_to_end(key)
-        return None if age > max_age else (found[0], age)
+                del self._entries[key]  # `found` has it until the lock is free
+                return None
+            self._entries.move_to_end(key)
+            return found[0], age
 
     def clear(self) -> None:
         with self._lock:
