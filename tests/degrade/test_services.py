@@ -18,6 +18,7 @@ from resilient_faces import (
     listen,
     services,
 )
+from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.breaker import consecutive
 from resilient_faces.testing import ManualRuntime, Mode, script
 
@@ -183,6 +184,11 @@ class TestFollowingCircuits:
         assert services.health_of("database").reason == "forced_open"
         breaker.circuit.disable()
         assert not services.is_degraded("database")
+        RUNTIME.listeners = ()  # nobody hears of what comes
+        breaker.circuit.force_open()
+        assert services.health().status == "degraded"
+        breaker.circuit.reset()
+        assert services.degraded() == ()
 
     def test_by_hand_is_not_undone_by_a_look(self, clock: ManualRuntime) -> None:
         """Who marked it says when it is over; or a circuit that closes does."""
