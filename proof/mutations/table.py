@@ -1752,7 +1752,7 @@ _ADAPTERS: Final = (
     ),
     Mutation(
         "resource-for-a-client",
-        "adapters/_aws_requests.py",
+        "adapters/_aws_clients.py",
         'return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")',
         "return True",
         (REQUESTS + "test_what_is_no_client_is_refused",),
