@@ -12,8 +12,8 @@
 
 Options for the program itself go after two dashes: `python3 run.py test -- -k breaker`.
 Each command makes an environment of its own under .venv/ from the pins in constraints/, and makes it again only when
-the pins or pyproject.toml have changed. Outside this directory only the demo leaves something: its emulator and its
-ledgers, in your cache directory.
+the pins or pyproject.toml have changed. Outside this directory the demo and the tests leave an AWS emulator in your
+cache directory, and the demo its ledgers.
 """
 
 import argparse
@@ -167,17 +167,24 @@ def prepare(name: str, constraints: Path) -> Path:
 
 
 def clean() -> None:
-    """Remove what the demo keeps outside this directory, as it does itself, and then all that is inside."""
-    for python in sorted(ENVIRONMENTS.glob(f"demo-*/{BIN}/python{SUFFIX}"))[:1]:
-        subprocess.call([str(python), "-m", "resilient_faces", "demo", "--clean"], env=outside())
+    """Remove what demo and tests keep outside this directory, as `demo --clean` does, and then all that is inside."""
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(ROOT / "src"))  # no environment need be there: this much needs the standard library alone
+    from resilient_faces.pipeline import demo
+
+    removed, kept = demo.clean()
+    for path in removed:
+        say(f"removed {path}")
+    for path in kept:
+        say(f"kept {path}: a demonstration is running")
     left = [
         ENVIRONMENTS,
         *(ROOT / name for name in ("site", "dist", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")),
     ]
     for path in left:
         if path.exists():
-            say(f"removing {path.relative_to(ROOT)}")
             shutil.rmtree(path)
+            say(f"removed {path.relative_to(ROOT)}")
 
 
 def run(python: Path, commands: list) -> NoReturn:

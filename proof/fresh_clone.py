@@ -8,7 +8,7 @@
 The commands are read from the README's section "Try it". Each is started by `env -i` with HOME set to an empty
 directory and PATH to /usr/bin:/bin, so that nothing of a developer's machine helps. `--pass NAME` lets one more
 variable through, such as a package index's address where a network has its own. After both rounds
-`resilient-faces demo --clean` runs, and nothing of this library's may be left in HOME.
+`resilient-faces demo --clean` and `run.py clean` run, and nothing of this library's may be left in HOME.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ def main() -> int:
             command = next(clone.glob(".venv/demo-*/bin/resilient-faces"), None)
             if proof.check(command is not None, "the demo's environment has no command resilient-faces"):
                 step([str(command), "demo", "--clean"], "resilient-faces demo --clean", 1)
+        step(["python3", "run.py", "clean"], "python3 run.py clean", 1)
+        proof.check(not (clone / ".venv").exists(), "run.py clean left environments in the clone")
         left = sorted(str(one.relative_to(home)) for one in home.rglob("*resilient*"))
         proof.check(not left, f"left in HOME: {', '.join(left[:5])}")
         status = subprocess.run(

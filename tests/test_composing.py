@@ -18,15 +18,19 @@ import pytest
 
 import resilient_faces
 from resilient_faces import (
+    Answer,
     Breaker,
+    Bulkhead,
     BulkheadFullError,
     CircuitOpenError,
+    Deadline,
     DeadlineExceededError,
     DecorationError,
     Event,
     Fault,
     Guard,
     Kind,
+    LastGood,
     OptionError,
     ResilienceWarning,
     RetryableError,
@@ -404,6 +408,16 @@ def generator() -> Iterator[int]:
     yield 1
 
 
+class Generating:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+class GeneratingAsync:
+    async def __call__(self) -> Any:
+        yield 1
+
+
 async def async_generator() -> Any:
     yield 1
 
@@ -414,6 +428,9 @@ async def async_generator() -> Any:
         (generator, "generator is a generator: what fails in it fails between the items"),
         (async_generator, "async_generator is an async generator"),
         (functools.partial(generator), "is a generator"),
+        (Generating(), "Generating is a generator"),
+        (functools.partial(Generating()), "is a generator"),
+        (GeneratingAsync(), "GeneratingAsync is an async generator"),
         (property(lambda self: 1), "a property cannot be guarded. Guard its getter"),
         (Service, "Service is a class: guard its methods, or a function that makes the object."),
         (5, "only what can be called can be guarded; got int."),
@@ -711,6 +728,264 @@ def test_a_user_s_joint_stands_where_it_is_named(mode: Mode, clock: ManualRuntim
     assert circuits["db"].snapshot().failures == 1
 
 
+# -- guards in guards -------------------------------------------------------------------------------------------
+
+
+class Ours(Exception):
+    pass
+
+
+ours = first_match(lambda error: Fault(Kind.transient, "Ours") if isinstance(error, Ours) else None)
+theirs = first_match(lambda error: Fault(Kind.auth, "Theirs") if isinstance(error, Ours) else None)
+
+
+@pytest.mark.parametrize("put", [guard, lambda one: guard(deadline(60.0), one), lambda one: one])
+def test_a_guard_in_a_guard_keeps_its_classification(
+    mode: Mode, clock: ManualRuntime, put: Callable[[Guard[Any]], Guard[Any]]
+) -> None:
+    """Its policies are taken in its place, and read errors as they did."""
+    scripted = script(Ours(), "fine")
+    assert mode.run(put(guard(retry(backoff=0.0), classify=ours)), scripted) == "fine"
+
+
+def test_guards_that_classify_differently_do_not_go_together(resilience: None) -> None:
+    """Named in one, or one on top of the other."""
+    inner = guard(retry(), classify=ours)
+    for combine in (
+        lambda: guard(inner, guard(circuit_breaker("db"), classify=theirs)),
+        lambda: guard(inner, classify=theirs),
+        lambda: guard(bulkhead(1), classify=theirs)(inner(later)),
+    ):
+        with pytest.raises(OptionError, match="one classification for all policies"):
+            combine()
+    assert guard(inner, classify=ours)
+
+
+def test_what_a_guard_accepted_is_accepted(resilience: None) -> None:
+    """Named in another it does not warn again; a guard that is made from it does not either."""
+    inner = guard(circuit_breaker("db"), retry(), accept=["RF001"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard(deadline(60.0), inner)
+        guard(deadline(60.0), inner.with_options(attempts=5))
+        guard(deadline(60.0), copy.copy(inner))
+
+
+# -- blocks that do not end as they began ---------------------------------------------------------------------------
+
+
+def test_blocks_of_generators_end_in_any_order(clock: ManualRuntime) -> None:
+    """Each gives back what it took."""
+    outer, inner = bulkhead(1, name="outer"), bulkhead(1, name="inner")
+
+    def items() -> Iterator[int]:
+        with inner:
+            yield 1
+
+    with outer:
+        left = items()
+        next(left)
+    assert (outer.snapshot().running, inner.snapshot().running) == (0, 1)
+    left.close()
+    assert inner.snapshot().running == 0
+
+
+def test_a_generator_s_error_is_its_own_policy_s(clock: ManualRuntime) -> None:
+    """The circuit of the block that failed opens, not the one entered last."""
+    breakers = [Breaker("first", trips=consecutive(1)), Breaker("second", trips=consecutive(1))]
+
+    def items(breaker: Breaker) -> Iterator[int]:
+        with breaker:
+            yield 1
+            raise ConnectionResetError
+
+    first, second = [items(breaker) for breaker in breakers]
+    next(first)
+    next(second)
+    with pytest.raises(ConnectionResetError):
+        next(first)
+    second.close()
+    assert [breaker.circuit.state.value for breaker in breakers] == ["open", "closed"]
+
+
+@pytest.mark.parametrize("policy", [bulkhead(1), Deadline(60.0)])
+def test_a_block_begun_in_one_task_ends_in_another(clock: ManualRuntime, policy: Any) -> None:
+    """As frameworks do with generators that provide things."""
+
+    async def provided() -> Any:
+        async with policy:
+            yield "thing"
+
+    async def main() -> None:
+        for _ in range(2):
+            things = provided()
+            assert await asyncio.create_task(things.__anext__()) == "thing"
+            with pytest.raises(StopAsyncIteration):
+                await asyncio.create_task(things.__anext__())
+
+    asyncio.run(main())
+    if isinstance(policy, Bulkhead):
+        assert policy.snapshot().running == 0
+    with policy:
+        assert remaining() in (None, 60.0)
+    assert remaining() is None
+
+
+def test_a_block_that_was_never_entered(resilience: None) -> None:
+    """Says so, instead of taking another's place away."""
+    limit = bulkhead(1)
+    with bulkhead(1), pytest.raises(DecorationError, match="never entered"):
+        limit.__exit__(None, None, None)
+
+
+# -- what binds by itself -------------------------------------------------------------------------------------------
+
+
+class Binding:
+    """A decorator that is a class."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+    def __call__(self, *args: object) -> object:
+        return self.function(*args)
+
+    def __get__(self, instance: object, owner: type | None = None) -> object:
+        return self if instance is None else functools.partial(self, instance)
+
+
+@pytest.mark.parametrize("wrap", [Binding, functools.lru_cache(maxsize=8)])
+def test_what_binds_by_itself_is_a_method_still(clock: ManualRuntime, wrap: Callable[..., Any]) -> None:
+    """Under a guard as without one."""
+    failing = [ConnectionResetError(), ConnectionResetError()]
+
+    class Store:
+        @retry(backoff=0.0)
+        @wrap
+        def load(self, name: str) -> tuple[object, str]:
+            if failing:
+                raise failing.pop()
+            return self, name
+
+    store = Store()
+    assert store.load("x") == (store, "x")
+    assert Store.load(store, "y") == (store, "y")
+
+
+# -- calls by the wrong name ----------------------------------------------------------------------------------------
+
+
+def test_call_refuses_what_must_be_awaited(resilience: None) -> None:
+    """Unguarded, it would seem to work until something fails."""
+    with pytest.raises(DecorationError, match=r"later is a coroutine function. Use `await policy.acall"):
+        retry().call(later)
+    with pytest.raises(DecorationError, match="is a generator"):
+        retry().call(generator)
+    with pytest.raises(DecorationError, match="is a generator"):
+        asyncio.run(retry().acall(generator))  # type: ignore[arg-type]
+
+
+def test_describe_takes_values_that_cannot_be_compared() -> None:
+    """Such as arrays."""
+
+    class Array:
+        def __eq__(self, other: object) -> Any:
+            raise ValueError("ambiguous")
+
+        __hash__ = object.__hash__
+
+        def __repr__(self) -> str:
+            return "array"
+
+    assert "value=array" in fallback(value=Array()).describe()
+
+
+# -- answers of policies further in ---------------------------------------------------------------------------------
+
+JOINTS = {
+    "nothing": (),
+    "a joint": (Tracing(),),
+    "a deadline": (Deadline(60.0),),
+    "a bulkhead": (bulkhead(5),),
+    "two joints": (Tracing(), Tracing()),
+    "a retry between joints": (Tracing(), retry(attempts=1), Tracing()),
+    "another circuit": (Breaker(), Breaker()),
+}
+ALL_RULES = [rule.id for rule in RULES]
+
+
+@pytest.mark.parametrize("between", JOINTS)
+def test_an_answer_from_further_in_is_no_result_to_look_at(mode: Mode, clock: ManualRuntime, between: str) -> None:
+    """Whatever stands between them: the outer policies know that the inner one answered."""
+    scripted = script(ConnectionResetError())
+    looking = retry(on_result=lambda value: value is None, backoff=0.0)
+    policy = guard(looking, *JOINTS[between], fallback(value=None), accept=ALL_RULES)
+    assert mode.run(policy, scripted) is None
+    assert scripted.count == 1
+
+
+@pytest.mark.parametrize("between", JOINTS)
+def test_a_chain_says_who_answered_further_in(mode: Mode, clock: ManualRuntime, between: str) -> None:
+    """And remembering the last good answer remembers no other."""
+    remembering = LastGood(60.0)
+    policy = guard(remembering, chain(lambda: "never"), *JOINTS[between], fallback(value="fell"), accept=ALL_RULES)
+    assert mode.run(policy, script(ConnectionResetError())) == Answer("fell", "fallback", True)
+
+
+@pytest.mark.parametrize("between", JOINTS)
+def test_the_first_answer_stands(mode: Mode, clock: ManualRuntime, between: str) -> None:
+    """A fallback that looks at values does not answer for another's."""
+    outer = fallback(value="outer", on_result=lambda value: value == "inner")
+    policy = guard(outer, *JOINTS[between], fallback(value="inner"), accept=ALL_RULES)
+    assert mode.run(policy, script(ConnectionResetError(), "inner")) == "inner"
+
+
+def test_describe_says_that_answers_are_marked() -> None:
+    """Both segments are flows then."""
+    said = guard(retry(), bulkhead(1), fallback(value=1), accept=ALL_RULES).describe()
+    assert said.count("so that answers of policies further in are known") == 2
+
+
+# -- what a synchronous call cannot await ---------------------------------------------------------------------------
+
+
+async def later(*_: object) -> str:
+    return "later"
+
+
+WAITING = {
+    "Fallback.function": fallback(function=later),
+    "Fallback.by_error": fallback(by_error={ValueError: later}),
+    "Fallback.by_kind": fallback(by_kind={Kind.unknown: later}),
+    "Chain.alternatives": chain(("later", later)),
+    "Retry.before_attempt": retry(before_attempt=later),
+    "Retry.after_attempt": retry(after_attempt=later),
+    "Retry.before_sleep": retry(before_sleep=later),
+}
+
+
+@pytest.mark.parametrize("option", WAITING)
+def test_a_coroutine_function_needs_an_async_call(resilience: None, option: str) -> None:
+    """Told when it is decorated or called, with policy and option."""
+    for policy in (WAITING[option], guard(Tracing(), WAITING[option])):
+        for use in (policy, policy.call):
+            with pytest.raises(DecorationError, match=rf"{option} is a coroutine function, and generator_free is none"):
+                use(generator_free)
+        assert policy(later)
+
+
+def generator_free() -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_coroutine_that_nobody_awaits_is_no_answer(clock: ManualRuntime) -> None:
+    """Of a function that looks like a plain one; what went wrong first is its context."""
+    with pytest.raises(TypeError, match="returned a coroutine to a synchronous call") as caught:
+        fallback(function=lambda: later(1)).call(script(ConnectionResetError()).function())
+    assert isinstance(caught.value.__context__, ConnectionResetError)
+
+
 def test_a_joint_that_forgets_to_return_is_named(resilience: None) -> None:
     """`around` must give back a function."""
 
@@ -753,6 +1028,21 @@ def test_what_is_no_policy_is_refused(policies: tuple[Any, ...], said: str) -> N
     """With its place."""
     with pytest.raises(OptionError) as caught:
         guard(*policies)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"classify": "x"}, "guard.classify must be callable; got 'x'."),
+        ({"accept": 5}, "guard.accept must be a list of ids of rules (RF001"),
+        ({"accept": "RF001"}, "guard.accept must be a list of ids of rules (RF001"),
+    ],
+)
+def test_wrong_options_of_a_guard(options: dict[str, Any], said: str) -> None:
+    """Told at once, all of them, not when something fails."""
+    with pytest.raises(OptionError) as caught:
+        guard(retry(), **options)
     assert said in str(caught.value)
 
 

@@ -155,6 +155,24 @@ def test_a_listener_that_raises_breaks_nothing(mode: Mode, clock: ManualRuntime)
     assert [one.type for one in events] == ["retry", "recovered"]
 
 
+def test_a_listener_that_makes_a_guarded_call_is_not_told_of_it(mode: Mode, clock: ManualRuntime) -> None:
+    """It would never end, when what it calls fails as well. Others are told."""
+    called: list[Event] = []
+    everything = heard()
+    alert = retry(attempts=2, backoff=0.0)(script(ConnectionResetError()).function())
+
+    def alerting(what: Event) -> None:
+        called.append(what)
+        with pytest.raises(ConnectionResetError):
+            alert()
+
+    listen(alerting)
+    with pytest.raises(ConnectionResetError):
+        mode.run(retry(attempts=2, backoff=0.0), script(ConnectionResetError()))
+    assert [one.type for one in called] == ["retry", "gave_up"]
+    assert [one.type for one in everything] == ["retry", "retry", "gave_up", "gave_up", "retry", "gave_up"]
+
+
 def test_a_listener_may_stop_listening(clock: ManualRuntime) -> None:
     """Calling what `listen` gave ends it, for this listener alone, twice without harm."""
     first: list[Event] = []

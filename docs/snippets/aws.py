@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from contextlib import ExitStack
@@ -9,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import boto3
 from botocore.awsrequest import AWSResponse
 
+from resilient_faces.adapters import aws
 from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
@@ -34,6 +35,20 @@ def answering(client: Any, *answers: tuple[int, dict[str, Any]]) -> None:
     client.meta.events.register_first("before-send", answer)
 
 
+coming: list[tuple[int, dict[str, Any]]] = []  # answers for the clients of the next calls of `connect`
+really_connect = aws.connect
+
+
+def connected(service: str, **options: Any) -> Any:
+    """What `connect` gives on the pages."""
+    client = really_connect(service, **options)
+    if coming:
+        answering(client, *coming)
+    return client
+
+
+rest.enter_context(mock.patch.object(aws, "connect", connected))
+
 FACE_ID = "11111111-2222-3333-4444-555555555555"
 box = {"Left": 0.1, "Top": 0.1, "Width": 0.2, "Height": 0.2}
 stored = {"FaceId": FACE_ID, "ImageId": "i", "BoundingBox": box, "Confidence": 99.0, "ExternalImageId": "photo-17"}
@@ -46,7 +61,7 @@ from resilient_faces.adapters.aws import Requests, connect
 client = connect("dynamodb", region="eu-central-1")
 requests = Requests(client)  # retry, circuit and limiter of (region, operation)
 # --8<-- [end:connect]
-answering(client, lost, (200, {"Item": {"id": {"S": "42"}}}))
+answering(client, lost, (200, {"Item": {"id": {"S": "42"}}, "Table": {"TableName": "orders"}}))
 
 # --8<-- [start:requests]
 row = requests("GetItem", TableName="orders", Key={"id": {"S": "42"}})["Item"]
@@ -71,6 +86,7 @@ careful("DescribeTable", TableName="orders")
 assert careful.name_of("GetItem") == "dynamodb/eu-central-1/GetItem"
 
 # --8<-- [start:protect]
+import boto3
 from botocore.config import Config
 
 from resilient_faces import circuit_breaker, guard, retry
@@ -116,6 +132,8 @@ assert guests() == [FACE_ID]
 context = SimpleNamespace(get_remaining_time_in_millis=lambda: 3000)
 
 # --8<-- [start:lambda_deadline]
+from typing import Any
+
 from resilient_faces.adapters.aws import lambda_deadline
 
 
@@ -127,12 +145,12 @@ def handler(event: dict[str, str], context: Any) -> dict[str, Any]:
 # --8<-- [end:lambda_deadline]
 assert handler({"id": "42"}, context) == row
 
-client = connect("rekognition", region="us-west-2")
-answering(client, lost, (200, {"CollectionArn": "a", "FaceRecords": [{"Face": stored}], "FaceModelVersion": "7.0"}))
-
+coming[:] = [lost, (200, {"CollectionArn": "a", "FaceRecords": [{"Face": stored}], "FaceModelVersion": "7.0"})]
 # --8<-- [start:rekognition]
+from resilient_faces.adapters.aws import connect
 from resilient_faces.adapters.rekognition import Rekognition
 
+client = connect("rekognition", region="us-west-2")
 rekognition = Rekognition(client)
 rekognition.create_collection("guests")  # one that exists is a success
 indexed = rekognition.index_faces("guests", photo, external_image_id="photo-17")
@@ -142,11 +160,11 @@ print(indexed.unindexed)  # why other faces of the picture were not stored
 # --8<-- [end:rekognition]
 assert indexed.faces[0].face_id == FACE_ID
 
-client = connect("rekognition", region="us-west-2")
-rekognition = Rekognition(client)
 no_faces = (400, {"__type": "InvalidParameterException", "Message": "There are no faces in the image."})
 match = {"Similarity": 98.5, "Face": stored}
-answering(client, (200, {"FaceMatches": [match], "FaceModelVersion": "7.0", "SearchedFaceBoundingBox": box}), no_faces)
+coming[:] = [(200, {"FaceMatches": [match], "FaceModelVersion": "7.0", "SearchedFaceBoundingBox": box}), no_faces]
+client = connect("rekognition", region="us-west-2")
+rekognition = Rekognition(client)
 said: list[str] = []
 
 
@@ -166,17 +184,15 @@ else:
 assert said == ["photo-17"]
 assert rekognition.search_faces_by_image("guests", photo).searched is None
 
-here = connect("rekognition", region="us-west-2")
-there = connect("rekognition", region="eu-west-1")
-for one in (here, there):
-    answering(one, (200, {"CollectionArn": "a", "FaceRecords": [], "FaceModelVersion": "7.0"}))
+coming[:] = [(200, {"CollectionArn": "a", "FaceRecords": [], "FaceModelVersion": "7.0"})]
 waited = len(clock.slept)
 photos = [photo + bytes([number]) for number in range(100)]
 
 # --8<-- [start:beyond]
 from zlib import crc32
 
-places = [Rekognition(here), Rekognition(there)]  # 50 calls a second each, and a collection each
+regions = ("us-west-2", "eu-west-1")  # 50 calls a second each, and a collection each
+places = [Rekognition(connect("rekognition", region=region)) for region in regions]
 for place in places:
     place.create_collection("guests")
 for picture in photos:
@@ -186,7 +202,7 @@ found_in = [place.search_faces_by_image for place in places]  # a search has to 
 assert sum(clock.slept[waited:]) < 1.9, "one place would take 2 s"
 
 # --8<-- [start:cost]
-from resilient_faces import CircuitOpenError
+from resilient_faces import CircuitOpenError, fallback, guard
 from resilient_faces.adapters.aws import CostMeter
 
 meter = CostMeter(cap=50.0)  # dollars a day (UTC), in this process
@@ -204,25 +220,27 @@ print(meter.snapshot().dollars, meter.snapshot().left)
 # --8<-- [end:cost]
 assert meter.snapshot().calls == {"rekognition.SearchFacesByImage": 1}
 
+coming[:] = [no_faces]
 # --8<-- [start:asynchronous]
-import asyncio
-
 from resilient_faces import deadline
-from resilient_faces.adapters.rekognition import AsyncRekognition
+from resilient_faces.adapters.rekognition import AsyncRekognition, Rekognition
+
+service = AsyncRekognition(Rekognition(connect("rekognition", region="us-west-2")))
 
 
-async def main() -> bool:
-    service = AsyncRekognition(rekognition)
+async def nobody_on(photo: bytes) -> bool:
     async with deadline(5.0):  # also the read timeout of the request in its thread
         return (await service.search_faces_by_image("guests", photo)).searched is None
 
 
 # --8<-- [end:asynchronous]
-assert asyncio.run(main())
+assert asyncio.run(nobody_on(photo))
 
-client = connect("rekognition", region="us-west-2")
-rekognition = Rekognition(client)
-answering(client, (200, {"SessionId": FACE_ID}), (200, {"SessionId": FACE_ID, "Status": "SUCCEEDED", "Confidence": 97}))
+coming[:] = [
+    (200, {"SessionId": FACE_ID}),
+    (200, {"SessionId": FACE_ID, "Status": "SUCCEEDED", "Confidence": 97}),
+]
+rekognition = Rekognition(connect("rekognition", region="us-west-2"))
 
 # --8<-- [start:liveness]
 from resilient_faces.adapters.rekognition import LivenessStatus

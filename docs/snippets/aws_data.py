@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 import uuid
 from contextlib import ExitStack
@@ -86,7 +87,7 @@ class Queues:
     """As much of SQS as the page needs."""
 
     def __init__(self) -> None:
-        self.messages: dict[str, list[dict[str, Any]]] = {"work": [], "dead": []}
+        self.messages: dict[str, list[dict[str, Any]]] = {"photos": [], "photos-dead": []}
 
     def send_message(self, QueueUrl: str, MessageBody: str, MessageAttributes: Any, **_: Any) -> dict[str, Any]:
         name = str(uuid.uuid4())
@@ -96,14 +97,15 @@ class Queues:
             "Body": MessageBody,
             "MessageAttributes": MessageAttributes,
         }
-        self.messages[QueueUrl].append(message)
+        self.messages[QueueUrl.rpartition("/")[2]].append(message)
         return {"MessageId": name}
 
     def receive_message(self, QueueUrl: str, **_: Any) -> dict[str, Any]:
-        return {"Messages": list(self.messages[QueueUrl])}
+        return {"Messages": list(self.messages[QueueUrl.rpartition("/")[2]])}
 
     def delete_message(self, QueueUrl: str, ReceiptHandle: str) -> dict[str, Any]:
-        self.messages[QueueUrl] = [one for one in self.messages[QueueUrl] if one["ReceiptHandle"] != ReceiptHandle]
+        queue = self.messages[QueueUrl.rpartition("/")[2]]
+        queue[:] = [one for one in queue if one["ReceiptHandle"] != ReceiptHandle]
         return {}
 
     def change_message_visibility(self, **_: Any) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def connected(service: str, **_: Any) -> Any:
     client = made[service]
     model = SimpleNamespace(service_name=service)
     client.meta = SimpleNamespace(  # type: ignore[attr-defined]
-        service_model=model, region_name=region, endpoint_url="", method_to_api_mapping={}
+        service_model=model, region_name="us-west-2", endpoint_url="", method_to_api_mapping={}
     )
     return client
 
@@ -132,14 +134,13 @@ rest.enter_context(mock.patch.object(aws, "connect", connected))
 tables, queues = made["dynamodb"], made["sqs"]
 assert isinstance(tables, Tables)
 assert isinstance(queues, Queues)
-region = "us-west-2"
 tables.lost = 1
 
 # --8<-- [start:condition]
 from resilient_faces.adapters.aws import connect
 from resilient_faces.adapters.dynamodb import DynamoDb
 
-db = DynamoDb(connect("dynamodb", region=region))
+db = DynamoDb(connect("dynamodb", region="us-west-2"))
 first = db.put("photos", {"id": {"S": "p1"}}, condition="attribute_not_exists(id)")
 again = db.put("photos", {"id": {"S": "p1"}}, condition="attribute_not_exists(id)")
 # --8<-- [end:condition]
@@ -151,8 +152,8 @@ db.update("events", {"id": {"S": "e1"}}, "ADD n :one", values={":one": {"N": "1"
 # --8<-- [end:count]
 assert tables.items["e1"]["n"] == {"N": "1"}
 
-writes: list[Any] = [{"Put": {"TableName": "faces", "Item": {"id": {"S": f"face-{number}"}}}} for number in range(150)]
 # --8<-- [start:parts]
+writes = [{"Put": {"TableName": "faces", "Item": {"id": {"S": f"face-{number}"}}}} for number in range(150)]
 done = db.write_in_parts(writes, operation_id="photo-1/faces", progress="operations")
 if not done.complete:
     print(f"{done.done} of {done.of} parts; a condition failed: {done.reasons}")
@@ -164,23 +165,25 @@ photo = b"\xff\xd8\xff"
 # --8<-- [start:objects]
 from resilient_faces.adapters.s3 import S3
 
-photos = S3(connect("s3", region=region), "photos")
+photos = S3(connect("s3", region="us-west-2"), "photos")
 photos.put("2026/p1.jpg", photo)
 whole = photos.get("2026/p1.jpg")
 # --8<-- [end:objects]
 assert whole == photo
 
-QUEUE, DEAD_LETTERS = "work", "dead"
 # --8<-- [start:send]
 from resilient_faces import Deadline, request
+from resilient_faces.adapters.aws import connect
 from resilient_faces.adapters.sqs import Sqs
 
-queue = Sqs(connect("sqs", region=region), QUEUE, DEAD_LETTERS)
+QUEUE = "https://sqs.us-west-2.amazonaws.com/123456789012/photos"  # yours
+DEAD_LETTERS = QUEUE + "-dead"
+
+queue = Sqs(connect("sqs", region="us-west-2"), QUEUE, DEAD_LETTERS)
 with request("r-42", "upload"), Deadline(30.0):
     queue.send('{"photo": "p1"}')
 # --8<-- [end:send]
 clock.advance(10.0)
-handled: set[str] = set()
 
 
 def index(body: str) -> None:
@@ -192,6 +195,8 @@ queue.send('{"photo": "p2"}')
 # --8<-- [start:work]
 from resilient_faces.adapters.aws import AWS
 from resilient_faces.faults import rule
+
+handled: set[str] = set()
 
 for message in queue.receive(10, wait=20, visibility=60):
     if message.id in handled:  # a copy of a message that was handled already
@@ -211,23 +216,28 @@ for message in queue.receive(10, wait=20, visibility=60):
         queue.ack(message)
 # --8<-- [end:work]
 assert len(handled) == 1
-assert queues.messages["work"] == []
-assert queues.messages["dead"][0]["MessageAttributes"]["reason"]["StringValue"] == "unknown: ValueError"
+assert queues.messages["photos"] == []
+assert queues.messages["photos-dead"][0]["MessageAttributes"]["reason"]["StringValue"] == "unknown: ValueError"
 
 # --8<-- [start:metrics]
+import sys
+
 from resilient_faces.adapters.cloudwatch import CloudWatch, EmfWriter, Metric
 
 lines = EmfWriter(sys.stdout, "FaceService", {"stage": "prod"})
 lines.write(Metric("Indexed", 1, "Count"), Metric("Took", 0.21, "Seconds"), requestId="r-42")
 
-metrics = CloudWatch(connect("cloudwatch", region=region), "FaceService")
+metrics = CloudWatch(connect("cloudwatch", region="us-west-2"), "FaceService")
 metrics.put([Metric("Backlog", 12, "Count")])
 # --8<-- [end:metrics]
 assert '"Indexed":1' in sys.stdout.getvalue()  # type: ignore[attr-defined]
 
-server = "http://127.0.0.1:1"
-folder = Path(rest.enter_context(TemporaryDirectory()))
+folder = rest.enter_context(TemporaryDirectory())
+rest.callback(os.chdir, Path.cwd())
+os.chdir(folder)
 # --8<-- [start:proxy]
+from pathlib import Path
+
 from resilient_faces.testing.fault_proxy import FaultKind, FaultPlan, FaultProxy, PlannedFault, read_ledger
 
 plan = FaultPlan(
@@ -237,11 +247,12 @@ plan = FaultPlan(
         PlannedFault("sqs.SendMessageBatch", FaultKind.partial, nth=1),
     )
 )
-with FaultProxy(plan, {"*": server}, ledger=folder / "requests.jsonl") as proxy:
+ledger = Path("requests.jsonl")
+with FaultProxy(plan, {"*": "http://127.0.0.1:4566"}, ledger=ledger) as proxy:  # in front of a server of yours
     print(proxy.url)  # point your client here
     with proxy.refusing():
         pass  # nobody listens
-seen = read_ledger(folder / "requests.jsonl")
+seen = read_ledger(ledger)
 # --8<-- [end:proxy]
 assert seen == []
 rest.close()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from resilient_faces.testing import Hang, ManualRuntime, script
+from resilient_faces.testing import Hang, ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-database = script(*[ConnectionRefusedError("down")] * 5, "a row")
-query = database.function()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:shortest]
+from contextlib import suppress
+
 from resilient_faces import CircuitOpenError, circuit_breaker
+from resilient_faces.testing import ManualRuntime, script
+
+query = script(*[ConnectionRefusedError("down")] * 5, "a row").function()  # stands for your database
 
 
 @circuit_breaker("db")
@@ -20,19 +23,19 @@ def load(key: str) -> str:
     return query(key)
 
 
-for _ in range(5):
-    with suppress(ConnectionRefusedError):
+with ManualRuntime().installed() as clock:  # a clock that is moved by hand
+    for _ in range(5):
+        with suppress(ConnectionRefusedError):
+            load("k1")
+
+    try:
         load("k1")
+    except CircuitOpenError as error:
+        assert (error.name, error.retry_after, error.last_failure) == ("db", 30.0, "ConnectionRefusedError")
 
-try:
-    load("k1")
-except CircuitOpenError as error:
-    assert (error.name, error.retry_after, error.last_failure) == ("db", 30.0, "ConnectionRefusedError")
-
-clock.advance(30.0)
-assert load("k1") == "a row"  # the probe; its success closes the circuit
+    clock.advance(30.0)
+    assert load("k1") == "a row"  # the probe; its success closes the circuit
 # --8<-- [end:shortest]
-assert database.count == 6
 
 # --8<-- [start:all_options]
 from resilient_faces import Breaker
@@ -55,16 +58,18 @@ for _ in range(3):
     slow_calls.call(lazy.function())
 assert slow_calls.circuit.state == "open"
 
-dead = script(ConnectionRefusedError("down")).function()
 # --8<-- [start:growth]
+dead = script(ConnectionRefusedError("down")).function()
 camera = Breaker("camera", recovery_timeout=2.0, growth=2.0, max_recovery_timeout=6.0)
 open_times = []
-for _ in range(8):
-    with suppress(ConnectionRefusedError):
-        camera.call(dead)
-    if (seconds := camera.circuit.snapshot().retry_after) is not None:
-        open_times.append(seconds)
-        clock.advance(seconds)  # the next call is the probe, and fails again
+
+with ManualRuntime().installed() as clock:
+    for _ in range(8):
+        with suppress(ConnectionRefusedError):
+            camera.call(dead)
+        if (seconds := camera.circuit.snapshot().retry_after) is not None:
+            open_times.append(seconds)
+            clock.advance(seconds)  # the next call is the probe, and fails again
 
 assert open_times == [2.0, 4.0, 6.0, 6.0]
 # --8<-- [end:growth]
@@ -110,8 +115,6 @@ assert judging.circuit.state == "open"
 # --8<-- [end:results]
 
 # --8<-- [start:neutral]
-from resilient_faces import Breaker
-
 reader = Breaker("reader")
 for _ in range(100):
     with suppress(FileNotFoundError):

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
+from resilient_faces import CircuitOpenError
 from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-
-
-class FakeCamera:
-    """A camera that is away when its name says so."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def read(self) -> str:
-        if self.name == "yard":
-            raise ConnectionResetError("lost")
-        return "a frame"
-
-
-def connect(name: str) -> FakeCamera:
-    return FakeCamera(name)
-
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:keyed]
-from resilient_faces import CircuitOpenError, circuit_breaker, circuits
+from contextlib import suppress
+
+from resilient_faces import circuit_breaker, circuits
+
+
+def read(name: str) -> str:
+    """Stands for a camera; that of the yard is away."""
+    if name == "yard":
+        raise ConnectionResetError("lost")
+    return "a frame"
 
 
 @circuit_breaker("camera", failure_threshold=3, key=lambda name: name)
 def frame(name: str) -> str:
-    return connect(name).read()
+    return read(name)
 
 
 for _ in range(3):
@@ -51,11 +44,11 @@ except CircuitOpenError:
 # --8<-- [start:instances]
 class Capture:
     def __init__(self, name: str) -> None:
-        self.camera = connect(name)
+        self.name = name
 
     @circuit_breaker(failure_threshold=3)  # no name, no key: one circuit an instance, gone when the instance is
     def read(self) -> str:
-        return self.camera.read()
+        return read(self.name)
 
 
 yard, door = Capture("yard"), Capture("door")
@@ -91,15 +84,18 @@ fresh = circuit_breaker("db", failure_threshold=2, replace=True)
 assert circuits["db"] is fresh.circuit
 
 # --8<-- [start:controls]
+from resilient_faces.testing import ManualRuntime
+
 db = circuits["db"]
 
 db.force_open()  # refuse all calls until released
 db.release()  # a probe decides: released does not mean healthy
 assert db.state == "half_open"
 
-db.force_open(60.0)  # or for a minute
-clock.advance(60.0)
-assert fresh.call(lambda: "a row") == "a row"  # the minute is over: this was the probe
+with ManualRuntime().installed() as clock:  # so that the minute is over at once
+    db.force_open(60.0)  # or for a minute
+    clock.advance(60.0)
+    assert fresh.call(lambda: "a row") == "a row"  # this was the probe
 
 db.disable()  # let everything pass, count nothing
 db.metrics_only()  # let everything pass, count, and tell when it would have opened

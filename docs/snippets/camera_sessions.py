@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import partial
+from unittest import mock
 
 import pytest
 
@@ -15,6 +17,7 @@ from resilient_faces._core.runtime import RUNTIME, Runtime
 from resilient_faces.adapters import webhook as adapter
 from resilient_faces.adapters.gallery import Gallery, Match
 from resilient_faces.adapters.insightface import Sighting, Sightings
+from resilient_faces.pipeline import cameras as pipeline
 from resilient_faces.testing.rtsp_server import RtspServer, encode, moving_blocks
 from resilient_faces.testing.webhook_receiver import Receiver
 
@@ -26,6 +29,7 @@ running.start()
 url = running.url("/front")
 receiver = Receiver(200)
 receiver.__enter__()
+callback = receiver.url
 loopback = adapter.Destinations(schemes=("http",), ports=None, allow=("127.0.0.1/32",))
 webhook = adapter.Webhook(adapter.SigningKey.new(), destinations=loopback)
 gallery = year_8 = Gallery("stand-in")
@@ -41,7 +45,7 @@ recogniser = StandIn()
 # --8<-- [start:rules]
 from resilient_faces.pipeline.cameras import Agreement, Rules
 
-rules = Rules(pace=0.5, agreement=Agreement(frames=3, of=5))  # twice a second, three of five frames
+rules = Rules(pace=0.5, agreement=Agreement(frames=3, of=5))  # twice a second; for Sessions(..., rules=rules)
 # --8<-- [end:rules]
 rules = Rules(pace=0.02, look=0.1)
 
@@ -49,8 +53,11 @@ rules = Rules(pace=0.02, look=0.1)
 from resilient_faces.adapters.rtsp import CLASSROOM, Limits
 from resilient_faces.pipeline.cameras import rtsp_cameras
 
-cameras = rtsp_cameras(limits=Limits(stall=5.0, lost=15.0), reconnect=CLASSROOM)  # three tries, 2 s before each
+# Three tries, 2 s before each; for Sessions(..., cameras=cameras).
+cameras = rtsp_cameras(limits=Limits(stall=5.0, lost=15.0), reconnect=CLASSROOM)
 # --8<-- [end:cameras]
+quick = mock.patch.object(pipeline, "Sessions", partial(pipeline.Sessions, rules=rules, cameras=cameras))
+quick.start()
 
 # --8<-- [start:sessions]
 import anyio
@@ -59,10 +66,10 @@ from resilient_faces.pipeline.cameras import CameraPlan, SessionExistsError, Ses
 
 
 async def main() -> None:
-    async with Sessions(recogniser, gallery, webhook, rules=rules, cameras=cameras) as sessions:
+    async with Sessions(recogniser, gallery, webhook) as sessions:
         plan = SessionPlan(
             slot=7,
-            callback=receiver.url,
+            callback=callback,
             cameras=[CameraPlan("front", "Front door", url)],
             gallery=year_8,  # who may be seen; without it everybody in `gallery`
         )
@@ -82,6 +89,7 @@ async def main() -> None:
 
 
 # --8<-- [end:sessions]
+quick.stop()
 
 
 async def lesson() -> None:
@@ -156,7 +164,10 @@ async def removed_elsewhere() -> None:
 anyio.run(removed_elsewhere)
 
 # --8<-- [start:remote]
+from typing import Any
+
 from resilient_faces import guard, timeout
+from resilient_faces.adapters.insightface import Sightings
 
 
 class Remote:

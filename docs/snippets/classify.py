@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:ask]
 from resilient_faces import Executed, Fault, Kind, classify
@@ -20,6 +20,7 @@ assert classify(ValueError()).kind is Kind.unknown
 
 # --8<-- [start:raise]
 from resilient_faces import RetryableError, retry
+from resilient_faces.testing import script
 
 
 class NotYet(RetryableError):
@@ -72,8 +73,10 @@ try:
 except Declined:
     assert declined.count == 1
 
-
 # --8<-- [start:causes]
+from resilient_faces import Kind, classify
+
+
 class StoreError(Exception):
     """What our own layer raises."""
 

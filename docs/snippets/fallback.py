@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-count_faces_remotely = script(ConnectionRefusedError("down")).function()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:shortest]
 from resilient_faces import fallback, last_outcome
@@ -17,7 +15,7 @@ from resilient_faces import fallback, last_outcome
 
 @fallback(value=0)
 def faces_in(photo: str) -> int:
-    return count_faces_remotely(photo)
+    raise ConnectionRefusedError("the service is down")
 
 
 assert faces_in("p1") == 0
@@ -26,8 +24,8 @@ assert outcome is not None
 assert outcome.degraded
 # --8<-- [end:shortest]
 
-cache = {"k1": "an old row"}
 # --8<-- [start:function]
+cache = {"k1": "an old row"}
 
 
 def from_cache(key: str) -> str:
@@ -45,6 +43,7 @@ assert (row, report.degraded, report.source) == ("an old row", True, "cache")
 
 # --8<-- [start:choice]
 from resilient_faces import Kind
+from resilient_faces.testing import script
 
 choosy = fallback(
     by_error={ConnectionRefusedError: "they are closed", OSError: "something with the network"},
@@ -74,6 +73,7 @@ assert guess.call(lambda: "") == "nobody"
 # --8<-- [end:result]
 
 # --8<-- [start:asynchronous]
+import asyncio
 
 
 async def from_other_region(key: str) -> str:
@@ -102,10 +102,6 @@ assert is_limited("u1") is False
 # --8<-- [end:with_fallback]
 
 
-def local_detector(photo: str) -> int:
-    return 2
-
-
 # --8<-- [start:chain]
 from resilient_faces import Answer, chain
 
@@ -114,9 +110,13 @@ def ask_second_region(photo: str) -> int:
     raise ConnectionRefusedError("down as well")
 
 
+def local_detector(photo: str) -> int:
+    return 2
+
+
 @chain(ask_second_region, ("local", local_detector))
 def detect(photo: str) -> int:
-    return count_faces_remotely(photo)
+    raise ConnectionRefusedError("the service is down")
 
 
 assert detect("p1") == Answer(2, source="local", degraded=True)
@@ -128,10 +128,11 @@ if answer.degraded:
     print(f"{answer.value} faces, says {answer.source}")
 # --8<-- [end:chain_typed]
 
-rates = script({"EUR": 1.08}, ConnectionRefusedError("down"))
-fetch_rates = rates.function()
 # --8<-- [start:last_good]
-from resilient_faces import last_good
+from resilient_faces import last_good, last_outcome
+from resilient_faces.testing import ManualRuntime, script
+
+fetch_rates = script({"EUR": 1.08}, ConnectionRefusedError("down")).function()  # stands for a service
 
 
 @last_good(max_age=600.0)
@@ -139,16 +140,17 @@ def exchange_rates(day: str) -> dict[str, float]:
     return fetch_rates(day)
 
 
-assert exchange_rates("monday") == {"EUR": 1.08}
-clock.advance(599.0)
-assert exchange_rates("monday") == {"EUR": 1.08}  # they are down: the answer of ten minutes ago
-assert last_outcome().source == "last_good"
+with ManualRuntime().installed() as clock:  # a clock that is moved by hand
+    assert exchange_rates("monday") == {"EUR": 1.08}
+    clock.advance(599.0)
+    assert exchange_rates("monday") == {"EUR": 1.08}  # they are down: the answer of ten minutes ago
+    assert last_outcome().source == "last_good"
 
-clock.advance(2.0)
-try:
-    exchange_rates("monday")
-except ConnectionRefusedError:
-    pass  # too old now
+    clock.advance(2.0)
+    try:
+        exchange_rates("monday")
+    except ConnectionRefusedError:
+        pass  # too old now
 # --8<-- [end:last_good]
 
 

@@ -1,6 +1,7 @@
 """The page "Recognise people in frames": the generated model pack, a gallery, a service without its model."""
 
 import importlib.util
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,8 +13,9 @@ if importlib.util.find_spec("insightface") is None:
 from resilient_faces.testing import card_pack
 
 rest = tempfile.TemporaryDirectory()
-folder = Path(rest.name)
-pack = folder / "cards"
+before = Path.cwd()
+os.chdir(rest.name)
+pack = Path("cards")
 photos = {"ann": card_pack.photo(1), "bob": card_pack.photo(2)}
 frame = card_pack.scene([card_pack.Placed(1, (100, 100), 400)])
 
@@ -30,13 +32,12 @@ card_pack.write_pack(pack)
 recogniser.load()  # or wait: it looks every 10 s
 # --8<-- [end:load]
 assert recogniser.health().status == "healthy"
-engine = recogniser.engine
-assert engine is not None
 
 # --8<-- [start:enrol]
 from resilient_faces.adapters.gallery import Gallery
 from resilient_faces.adapters.insightface import embedding_of_photo
 
+engine = recogniser.engine  # None for as long as there is no model
 gallery = Gallery(engine.space, threshold=0.5, margin=0.05)
 for name, photo in photos.items():
     embedding, _ = embedding_of_photo(engine, photo)
@@ -55,9 +56,9 @@ assert [one.match.identity for one in sightings.found] == ["ann"]
 # --8<-- [start:file]
 from resilient_faces.adapters.gallery import GalleryError
 
-gallery.save(folder / "students.gallery")
+gallery.save("students.gallery")
 try:
-    gallery = Gallery.load(folder / "students.gallery", space=engine.space)
+    gallery = Gallery.load("students.gallery", space=engine.space)
 except GalleryError as error:
     print(error.reason)  # missing, damaged, newer or space; the file is left as it is
 # --8<-- [end:file]
@@ -66,7 +67,7 @@ assert gallery.identities() == ("ann", "bob")
 # --8<-- [start:forget]
 gallery.remove("ann")
 gallery.compact()  # out of memory, too
-gallery.save(folder / "students.gallery")  # and out of the file
+gallery.save("students.gallery")  # and out of the file
 # --8<-- [end:forget]
 assert recogniser.recognise(frame, gallery).found[0].match.identity is None
 
@@ -84,4 +85,5 @@ strangers = [cosine(one, other) for one, other in combinations(photos.values(), 
 print(f"the nearest strangers: {max(strangers):.2f}")  # the threshold must be above it
 # --8<-- [end:measure]
 assert max(strangers) < 0.5
+os.chdir(before)
 rest.cleanup()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import pickle
-import warnings
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-database = script(ConnectionResetError, "a row").function()
-adatabase = script(ConnectionResetError, "a row").coroutine()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:shortest]
+import asyncio
+import inspect
+
 from resilient_faces import circuit_breaker, fallback, guard, retry
+from resilient_faces.testing import script
+
+database = script(ConnectionResetError, "a row").function()  # these two stand for your database
+adatabase = script(ConnectionResetError, "a row").coroutine()
 
 db = guard(fallback(value=None), retry(attempts=4), circuit_breaker("db"))
 
@@ -118,6 +120,8 @@ assert [type(policy).__name__ for policy in outer.policies] == ["Fallback", "Ret
 # --8<-- [end:nested]
 
 # --8<-- [start:rules]
+import warnings
+
 with warnings.catch_warnings(record=True) as given:
     warnings.simplefilter("always")
     guard(circuit_breaker("db"), retry())
@@ -160,6 +164,8 @@ except DecorationError as error:
 # --8<-- [end:no_block]
 
 # --8<-- [start:generator]
+from resilient_faces import DecorationError
+
 try:
 
     @retry()
@@ -171,7 +177,7 @@ except DecorationError as error:
 # --8<-- [end:generator]
 
 # --8<-- [start:options]
-from resilient_faces import OptionError, UnknownOptionError
+from resilient_faces import OptionError, UnknownOptionError, retry
 
 try:
     retry(attempts=0, jitter="full")

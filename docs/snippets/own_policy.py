@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:policy]
+import asyncio
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
 from resilient_faces.flows import Call, Decorator, Flow, Inner, Outcome, Returned, sleep
+from resilient_faces.testing import ManualRuntime, script
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,10 @@ class OnceMore(Decorator[NoReturn]):
 
 
 once_more = OnceMore(2.0)
-assert once_more.call(script(ConnectionResetError, "a row").function()) == "a row"
-assert asyncio.run(once_more.acall(script(ConnectionResetError, "a row").coroutine())) == "a row"
-assert clock.slept == [2.0, 2.0]
+with ManualRuntime().installed() as clock:  # its sleeps only move a clock
+    assert once_more.call(script(ConnectionResetError, "a row").function()) == "a row"
+    assert asyncio.run(once_more.acall(script(ConnectionResetError, "a row").coroutine())) == "a row"
+    assert clock.slept == [2.0, 2.0]
 # --8<-- [end:policy]
 
 # --8<-- [start:composed]
@@ -140,7 +142,7 @@ class Slice(Decorator[NoReturn]):
         return guarded_async if asynchronous else guarded
 
 
-with deadline(8.0):
+with ManualRuntime().installed(), deadline(8.0):
     assert Slice().call(remaining) == 4.0
 # --8<-- [end:joint]
 rest.close()

@@ -81,7 +81,7 @@ assert last_outcome() is not None
 database = Flaky(2, "a row")
 
 # --8<-- [start:guard]
-from resilient_faces import guard
+from resilient_faces import circuit_breaker, fallback, guard, retry
 
 db = guard(fallback(value=None), retry(attempts=4), circuit_breaker("db"))
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-store = script(ConnectionResetError, ConnectionResetError, "a photo")
-read = store.function()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:shortest]
 from resilient_faces import retry
+from resilient_faces.testing import script
+
+read = script(ConnectionResetError, ConnectionResetError, "a photo").function()  # stands for your store
 
 
 @retry()
@@ -23,25 +23,25 @@ def fetch(photo: str) -> str:
 
 assert fetch("p1") == "a photo"  # at the third attempt
 # --8<-- [end:shortest]
-assert store.count == 3
-assert clock.slept == [0.05, 0.1]
 
-down = script(ConnectionRefusedError("down")).function()
-clock.slept.clear()
 # --8<-- [start:delays]
 from resilient_faces.retry import exponential, none
+from resilient_faces.testing import ManualRuntime
 
 stubborn = retry(attempts=5, backoff=exponential(0.5, factor=2.0, cap=3.0), jitter=none())
+down = script(ConnectionRefusedError("down")).function()
 
-try:
-    stubborn.call(down)
-except ConnectionRefusedError:
-    assert clock.slept == [0.5, 1.0, 2.0, 3.0]  # four waits between five attempts
+with ManualRuntime().installed() as clock:  # its sleeps only move a clock
+    try:
+        stubborn.call(down)
+    except ConnectionRefusedError:
+        assert clock.slept == [0.5, 1.0, 2.0, 3.0]  # four waits between five attempts
 # --8<-- [end:delays]
 assert clock.slept == [0.5, 1.0, 2.0, 3.0]
 
-slow, slow_again = script(TimeoutError), script(TimeoutError, "charged")
 # --8<-- [start:idempotent]
+slow, slow_again = script(TimeoutError), script(TimeoutError, "charged")
+
 charge = retry(attempts=3)(slow.function())
 try:
     charge()
@@ -52,39 +52,39 @@ charge_with_token = retry(attempts=3, idempotent=True)(slow_again.function())
 assert charge_with_token("token-1") == "charged"
 # --8<-- [end:idempotent]
 
+# --8<-- [start:http]
+from resilient_faces import classify_response
+
 
 class Response:
     """As httpx and requests have it."""
 
-    def __init__(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.status_code, self.headers, self.closed = status, headers or {}, False
+    def __init__(self, status: int, headers: dict[str, str]) -> None:
+        self.status_code, self.headers, self.closed = status, headers, False
 
     def close(self) -> None:
         self.closed = True
 
 
 busy = Response(429, {"Retry-After": "7"})
-client = script(busy, Response(200))
-send = client.function()
-clock.slept.clear()
-# --8<-- [start:http]
-from resilient_faces import classify_response
+send = script(busy, Response(200, {})).function()  # a client that returns a 429 instead of raising it
 
 
 @retry(attempts=3, on_result=classify_response)
 def get(url: str) -> Response:
-    return send(url)  # a client that returns a 429 instead of raising it
+    return send(url)
 
 
-assert get("/faces").status_code == 200
-assert clock.slept == [7.0]  # the server's Retry-After is a floor
-assert busy.closed  # what is thrown away is closed first
+with ManualRuntime().installed() as clock:
+    assert get("/faces").status_code == 200
+    assert clock.slept == [7.0]  # the server's Retry-After is a floor
+    assert busy.closed  # what is thrown away is closed first
 # --8<-- [end:http]
 
-job = script("pending", "pending", "done").function()
-clock.slept.clear()
 # --8<-- [start:poll]
 from resilient_faces.retry import fixed
+
+job = script("pending", "pending", "done").function()
 
 
 @retry(attempts=30, backoff=fixed(2.0), jitter=none(), on_result=lambda state: state == "pending")
@@ -92,8 +92,9 @@ def state_of(job_id: str) -> str:
     return job(job_id)
 
 
-assert state_of("j1") == "done"
-assert clock.slept == [2.0, 2.0]
+with ManualRuntime().installed() as clock:
+    assert state_of("j1") == "done"
+    assert clock.slept == [2.0, 2.0]
 # --8<-- [end:poll]
 
 still = script("pending")
@@ -129,9 +130,9 @@ def own(error: BaseException) -> Fault | None:
 
 from dataclasses import replace
 
-clock.slept.clear()
 mixed = script(Busy, Clash, Busy, "row")
-assert replace(faces, classify=first_match(own)).call(mixed.function()) == "row"
+with ManualRuntime().installed() as clock:
+    assert replace(faces, classify=first_match(own)).call(mixed.function()) == "row"
 assert clock.slept == [0.5, 0.005, 1.0]  # each retrier counts for itself; the manual clock draws 0.5
 
 # --8<-- [start:choose]
@@ -143,65 +144,68 @@ try:
 except FileNotFoundError:
     assert gone.count == 1
 
-clock.slept.clear()
 # --8<-- [start:elapsed]
 from resilient_faces import report
 
 patient = retry(attempts=100, backoff=fixed(1.0), jitter=none(), max_elapsed=3.5)
 
-try:
-    patient.call(down)
-except ConnectionRefusedError as error:
-    assert clock.slept == [1.0, 1.0, 1.0]  # a fourth wait would end after 3.5 s, so it does not begin
-    assert report(error).stopped == "the wait would end after the deadline"
+with ManualRuntime().installed() as clock:
+    try:
+        patient.call(down)
+    except ConnectionRefusedError as error:
+        assert clock.slept == [1.0, 1.0, 1.0]  # a fourth wait would end after 3.5 s, so it does not begin
+        assert report(error).stopped == "the wait would end after the deadline"
 # --8<-- [end:elapsed]
 assert len(clock.slept) == 3
 
-twice = script(ConnectionResetError, "row")
-load = retry(attempts=3)(twice.function())
 # --8<-- [start:report]
+load = retry(attempts=3)(script(ConnectionResetError, "row").function())
+
 row, how = load.call_with_report("k1")
 assert (how.attempts, how.outcome) == (2, "after_retry")
 assert [fault.code for fault in how.faults] == ["ConnectionResetError"]
 # --8<-- [end:report]
 
-told: list[str] = []
-flaky = script(ConnectionResetError, "row").function()
 # --8<-- [start:hooks]
 from resilient_faces.retry import Attempted
+
+told: list[str] = []
 
 
 def reconnect(what: Attempted) -> None:
     told.append(f"attempt {what.attempt} came to {what.fault.code}, next in {what.delay} s")
 
 
+flaky = script(ConnectionResetError, "row").function()
 assert retry(attempts=3, backoff=1.0, jitter=none(), before_sleep=reconnect).call(flaky) == "row"
 assert told == ["attempt 1 came to ConnectionResetError, next in 1.0 s"]
 # --8<-- [end:hooks]
 
-worse = script(ConnectionResetError, ConnectionResetError, ConnectionResetError, ConnectionResetError, "late")
-find = retry(attempts=2)(worse.function())
 # --8<-- [start:per_call]
+find = retry(attempts=2)(script(*[ConnectionResetError] * 4, "late").function())
 find_at_night = find.with_options(attempts=5)  # for one call or many; `find` stays as it is
 assert find_at_night("k1") == "late"
 # --8<-- [end:per_call]
 
-off = script(ConnectionResetError("reset"))
-find = retry(attempts=5)(off.function())
 # --8<-- [start:off]
 from resilient_faces import retries_off
 
+reset = script(ConnectionResetError("reset"))
+
 with retries_off():
     try:
-        find("k1")
+        retry(attempts=5).call(reset.function())
     except ConnectionResetError:
-        pass  # the first failure comes straight out
+        assert reset.count == 1  # the first failure comes straight out
 # --8<-- [end:off]
-assert off.count == 1
+assert reset.count == 1
+
+# --8<-- [start:asynchronous]
+import asyncio
+
+from resilient_faces import current_attempt
 
 aread = script(ConnectionResetError, "a row").coroutine()
-# --8<-- [start:asynchronous]
-from resilient_faces import current_attempt
 
 
 @retry(attempts=3)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:shortest]
 from resilient_faces import Criticality, services
@@ -31,25 +30,32 @@ assert services.health().status == "healthy"
 assert services.health_of("recogniser").recoveries == 1
 # --8<-- [end:shortest]
 
-down = script(*[ConnectionRefusedError("down")] * 5, "a row").function()
 # --8<-- [start:circuits]
+from contextlib import suppress
+
 from resilient_faces import circuit_breaker
+from resilient_faces.testing import ManualRuntime, script
 
 services.register("database", "critical", circuits=("db",))
 db = circuit_breaker("db")
+query = script(*[ConnectionRefusedError("down")] * 5, "a row").function()
 
-for _ in range(5):
-    with suppress(ConnectionRefusedError):
-        db.call(down)
-assert services.health().status == "unhealthy"  # the circuit opened
+with ManualRuntime().installed() as clock:  # a clock that is moved by hand
+    for _ in range(5):
+        with suppress(ConnectionRefusedError):
+            db.call(query)
+    assert services.health().status == "unhealthy"  # the circuit opened
 
-clock.advance(30.0)
-db.call(down)
-assert services.health().status == "healthy"  # its probe succeeded
+    clock.advance(30.0)
+    db.call(query)
+    assert services.health().status == "healthy"  # its probe succeeded
 # --8<-- [end:circuits]
 
 
 # --8<-- [start:endpoint]
+import json
+
+
 def readiness() -> tuple[int, str]:
     health = services.health()
     return health.http_status, health.to_json()
@@ -60,12 +66,12 @@ assert status == 200
 assert json.loads(body)["services"]["database"]["status"] == "healthy"
 # --8<-- [end:endpoint]
 
+# --8<-- [start:optional]
 from resilient_faces import fallback
 
-ask_limits = script(ConnectionResetError("reset"), ConnectionResetError("reset"), "no").function()
+ask_limits = script(ConnectionResetError, ConnectionResetError, "no").function()  # stands for a service
 
 
-# --8<-- [start:optional]
 def let_pass(user: str) -> bool:
     services.degrade("rate limits", "unavailable")  # told once, however often it is said
     return False

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from resilient_faces import RetryableError
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-query = script(RetryableError("throttled"), RetryableError("throttled"), "a session").function()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:retry]
-from resilient_faces import retry_operation, retry_with_backoff
+from resilient_faces import RetryableError, retry_with_backoff
+from resilient_faces.testing import ManualRuntime, script
+
+throttled = RetryableError("throttled")
+query = script(throttled, throttled, "a session").function()  # stands for the table
 
 
 @retry_with_backoff(max_retries=3, base_delay=1.0)
@@ -21,23 +22,27 @@ def query_dynamodb(session: str) -> str:
     return query(session)
 
 
-assert query_dynamodb("s1") == "a session"
-assert clock.slept == [1.05, 2.1]  # 1 s, 2 s, 4 s, each plus up to 10 %: here 5 %
+with ManualRuntime().installed() as clock:  # its sleeps only move a clock
+    assert query_dynamodb("s1") == "a session"
+    assert clock.slept == [1.05, 2.1]  # 1 s, 2 s, 4 s, each plus up to 10 %: here 5 %
 # --8<-- [end:retry]
 
-query = script(RetryableError("throttled"), "a session").function()
 # --8<-- [start:operation]
+from resilient_faces import retry_operation
+
+query = script(throttled, "a session").function()
 assert retry_operation(query, "s1", max_retries=3, base_delay=1.0) == "a session"
 # --8<-- [end:operation]
 
-down = script(*[TimeoutError("slow")] * 5, "a row").function()
 # --8<-- [start:breaker]
+from contextlib import suppress
+
 from resilient_faces import CircuitOpenError, circuit_breaker
 
 
 @circuit_breaker(name="dynamodb", failure_threshold=5, timeout=30)
 def query_database(key: str) -> str:
-    return down(key)
+    raise TimeoutError("slow")
 
 
 for _ in range(5):
@@ -49,20 +54,21 @@ except CircuitOpenError as error:
     assert round(error.retry_after) == 30
 # --8<-- [end:breaker]
 
-check = script(KeyError("RateLimits")).function()
 # --8<-- [start:fallback]
 from resilient_faces import with_fallback
 
 
 @with_fallback(fallback_value=False)
 def check_rate_limit(user_id: str) -> bool:
-    return check(user_id)
+    raise KeyError("RateLimits")
 
 
 assert check_rate_limit("u1") is False  # requests pass while the table is away
 # --8<-- [end:fallback]
 
 # --8<-- [start:handlers]
+import json
+
 from resilient_faces import handle_cognito_unavailable, handle_dynamodb_unavailable
 
 answer = handle_dynamodb_unavailable(TimeoutError("slow"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, suppress
+from unittest import mock
 
 from resilient_faces.testing import ManualRuntime, script
 
@@ -119,7 +121,7 @@ with tempfile.TemporaryDirectory() as directory:
     assert own.load("db/") is None
 
 # --8<-- [start:redis]
-from resilient_faces import RateLimiter, rate_limit
+from resilient_faces import Breaker, RateLimiter, rate_limit
 from resilient_faces.adapters.redis_store import RedisStore
 
 
@@ -131,6 +133,7 @@ def on_redis(url: str) -> tuple[Breaker, RateLimiter]:
 # --8<-- [end:redis]
 
 # --8<-- [start:dynamodb]
+from resilient_faces import Breaker, RateLimiter, rate_limit
 from resilient_faces.adapters.aws import LocalEndpoint
 from resilient_faces.adapters.dynamodb_store import DynamoDbStore
 
@@ -158,11 +161,15 @@ assert round(mine.share or 0.0, 2) == 5.71  # starts a second, while the store i
 
 sent: list[int] = []
 send = sent.append
+for name, hand in (("sleep", clock.sleep), ("monotonic", clock.monotonic)):
+    rest.enter_context(mock.patch.object(time, name, hand))
 
 # --8<-- [start:batch]
+import time
+
 batch = mine.reserve_batch(10)
 for index in range(batch.count):
-    clock.sleep(max(0.0, batch.begins + index * batch.interval - clock.monotonic()))
+    time.sleep(max(0.0, batch.begins + index * batch.interval - time.monotonic()))
     if not batch.missed(index):  # woken too late: it would meet the others' starts
         send(index)
 # --8<-- [end:batch]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces import guard
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-database = script(ConnectionResetError, "a row").function()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:listen]
-from resilient_faces import Event, guard, listen, retry
+from resilient_faces import Event, listen, retry
+from resilient_faces.testing import script
 
+database = script(ConnectionResetError, "a row").function()  # stands for yours
 heard: list[Event] = []
 stop = listen(heard.append)
 
@@ -27,17 +29,15 @@ stop()
 assert load("k1") == "a row"
 assert len(heard) == 2
 
+# --8<-- [start:json]
 import io
 import json
-
-stream = io.StringIO()
-flaky = script(ConnectionResetError, "a row").function()
-# --8<-- [start:json]
 import logging
 
 from resilient_faces import request
 from resilient_faces.telemetry import JsonFormatter
 
+stream = io.StringIO()  # here; leave it out, and lines go to stderr
 handler = logging.StreamHandler(stream)
 handler.setFormatter(JsonFormatter())
 logger = logging.getLogger("resilient_faces")
@@ -45,7 +45,7 @@ logger.addHandler(handler)
 logger.setLevel(logging.INFO)
 
 with request("req-42", step="load-profile"):
-    retry(attempts=2).call(flaky)
+    retry(attempts=2).call(script(ConnectionResetError, "a row").function())
 
 line = json.loads(stream.getvalue().splitlines()[0])
 assert (line["requestId"], line["step"]) == ("req-42", "load-profile")

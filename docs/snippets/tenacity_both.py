@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from resilient_faces.testing import ManualRuntime, script
+from resilient_faces.testing import ManualRuntime
 
 rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-flaky = script(ConnectionResetError, ConnectionResetError, "a row").function()
+rest.enter_context(ManualRuntime().installed())
 
 # --8<-- [start:theirs_in_ours]
 import tenacity
 
 from resilient_faces import retry
+from resilient_faces.testing import ManualRuntime, script
+
+flaky = script(ConnectionResetError, ConnectionResetError, "a row").function()  # stands for your database
 
 
 @retry(
@@ -26,20 +28,20 @@ def load(key: str) -> str:
     return flaky(key)
 
 
-assert load("k1") == "a row"
-assert clock.slept == [1.5, 2.0]  # their wait brings its own jitter; ours is not added
+with ManualRuntime().installed() as clock:  # its sleeps only move a clock
+    assert load("k1") == "a row"
+    assert clock.slept == [1.5, 2.0]  # their wait brings its own jitter; ours is not added
 # --8<-- [end:theirs_in_ours]
 
-empty = script(None, None, "a row").function()
 # --8<-- [start:result]
+empty = script(None, None, "a row").function()
 assert retry(on=tenacity.retry_if_result(lambda row: row is None), attempts=3).call(empty) == "a row"
 # --8<-- [end:result]
 
-flaky = script(ConnectionResetError, "a row").function()
-waited: list[float] = []
 # --8<-- [start:ours_in_theirs]
 from resilient_faces.retry import exponential, retryable, stop_after
 
+waited: list[float] = []
 retrying = tenacity.Retrying(
     wait=exponential(0.1, cap=10.0),
     stop=stop_after(attempts=5, seconds=60.0),
@@ -48,7 +50,7 @@ retrying = tenacity.Retrying(
     reraise=True,
 )
 
-assert retrying(flaky, "k1") == "a row"
+assert retrying(script(ConnectionResetError, "a row").function(), "k1") == "a row"
 assert waited == [0.1]
 # --8<-- [end:ours_in_theirs]
 

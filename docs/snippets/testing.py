@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
-from resilient_faces import CircuitOpenError, circuit_breaker, retry
-
 # --8<-- [start:subject]
+from resilient_faces import retry
+
 fetch_policy = retry(attempts=3)
 # --8<-- [end:subject]
 
 # --8<-- [start:script]
-from resilient_faces.testing import script
+from resilient_faces.testing import ManualRuntime, script
 
 
 def test_fetch_survives_two_resets(clock: ManualRuntime) -> None:
@@ -28,6 +26,9 @@ def test_fetch_survives_two_resets(clock: ManualRuntime) -> None:
 
 
 # --8<-- [start:time]
+from resilient_faces import CircuitOpenError, circuit_breaker
+
+
 def test_the_circuit_opens_for_half_a_minute(clock: ManualRuntime) -> None:
     """While it is open the service is left alone."""
     service = script(ConnectionRefusedError, ConnectionRefusedError, "an answer")
@@ -52,6 +53,9 @@ def test_the_circuit_opens_for_half_a_minute(clock: ManualRuntime) -> None:
 
 
 # --8<-- [start:mode]
+from resilient_faces.testing import Mode
+
+
 def test_in_every_mode(mode: Mode, clock: ManualRuntime) -> None:
     """Runs three times: as plain code, under asyncio and under trio."""
     store = script(ConnectionResetError, "a photo")
@@ -80,11 +84,11 @@ def test_slow_calls_use_up_the_deadline(clock: ManualRuntime) -> None:
 # --8<-- [end:hang]
 
 # --8<-- [start:by_hand]
-from resilient_faces.testing import Mode, ManualRuntime, fresh
+from resilient_faces.testing import fresh
 
 with fresh(), ManualRuntime(chance=0.999).installed() as clock:
-    test_fetch_survives = script(ConnectionResetError, "a photo")
-    assert fetch_policy.call(test_fetch_survives.function()) == "a photo"
+    store = script(ConnectionResetError, "a photo")
+    assert fetch_policy.call(store.function()) == "a photo"
     assert clock.slept == [0.0999]
 # --8<-- [end:by_hand]
 
@@ -97,11 +101,10 @@ for name in ("sync", "asyncio"):
     with fresh(), ManualRuntime().installed() as runtime:
         test_in_every_mode(Mode(name), runtime)
 
-rest = ExitStack()
-clock = rest.enter_context(ManualRuntime().installed())
-never = script(ConnectionResetError)
 # --8<-- [start:quick]
 from resilient_faces.testing import quick_retries
+
+never = script(ConnectionResetError)
 
 with quick_retries(attempts=2):  # nothing waits, and nothing is tried more than twice
     try:
@@ -109,4 +112,3 @@ with quick_retries(attempts=2):  # nothing waits, and nothing is tried more than
     except ConnectionResetError:
         assert never.count == 2
 # --8<-- [end:quick]
-rest.close()

@@ -154,9 +154,10 @@ def listen(listener: Listener) -> _Callable[[], None]:
 
 
 def shutdown() -> None:
-    """Take part in a graceful shutdown: waits of retries and limiters end at once, and nothing is tried again.
+    """Take part in a graceful shutdown: waits of retries, limiters and bulkheads end, and nothing is tried again.
 
-    Each waiting call ends with the error that it was about to retry. Call it from a SIGTERM handler.
+    A call that waits ends with the error that it was about to retry, or is refused if it was not begun. Call it from a
+    SIGTERM handler.
     """
     _RUNTIME.stop()
 

@@ -216,7 +216,11 @@ def _init_apart(self: Made, /, *args: object, **given: object) -> None:
 
 
 def _reduce(self: Made) -> tuple[object, ...]:
-    return _again, (type(self), changed(self))
+    given = changed(self)
+    for one in self.__plan__.options:
+        if not one.compare:  # it says how to make the original, not what that is
+            given.pop(one.name, None)
+    return _again, (type(self), given)
 
 
 def _again(cls: type, given: dict[str, object]) -> object:

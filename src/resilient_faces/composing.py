@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, overload
@@ -24,7 +24,7 @@ from resilient_faces._core.outcome import name_of
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import changed, dataclass
 from resilient_faces.errors import DecorationError, OptionError, ResilienceWarning, UnknownOptionError
-from resilient_faces.faults import Classification, classify
+from resilient_faces.faults import Classification, Fault, classify
 
 __all__ = [
     "RULES",
@@ -133,8 +133,8 @@ if TYPE_CHECKING:
         async def aenter(self) -> object:
             """As `enter`, waiting without blocking the event loop."""
 
-        def leave(self, entry: object, error: BaseException | None) -> None:
-            """The block has ended."""
+        def leave(self, entry: object, error: BaseException | None, fault: Fault | None) -> None:
+            """The block has ended: well, with an error and what it means, or (`fault` is None) without evidence."""
 
 
 # -- the decorator -------------------------------------------------------------------------------------------------
@@ -174,13 +174,17 @@ class Decorator(Generic[T_co]):
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | T_co:
         """Call a function under this policy, without decorating it."""
-        closure = self.as_guard().closure(function, asynchronous=False)
+        target, asynchronous = _checked_target(function)
+        if asynchronous:
+            raise DecorationError(f"{name_of(function)} is a coroutine function. Use `await policy.acall(...)`.")
+        closure = self.as_guard().closure(target, asynchronous=False)
         result: R = closure(*args, **kwargs)
         return result
 
     async def acall(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R | T_co:
         """Call a coroutine function under this policy, without decorating it."""
-        closure = self.as_guard().closure(function, asynchronous=True)
+        target, _ = _checked_target(function)
+        closure = self.as_guard().closure(target, asynchronous=True)
         result: R = await closure(*args, **kwargs)
         return result
 
@@ -193,32 +197,35 @@ class Decorator(Generic[T_co]):
 
     def __enter__(self) -> None:
         guarding = self.as_guard()
-        entries: list[tuple[Admission, object]] = []
+        entries: _Entries = []
         try:
             for policy in guarding.admissions():
-                entries.append((policy, policy.enter()))  # noqa: PERF401  # what got in must be known if the next does not
+                entries.append((policy, policy.enter()))  # what got in must be known if the next does not
         except BaseException as error:
-            _leave(entries, error)
+            _leave(entries, error, None)
             raise
-        _ENTERED.set((entries, _ENTERED.get()))
+        guarding.note_block(entries)
 
     async def __aenter__(self) -> None:
         guarding = self.as_guard()
-        entries: list[tuple[Admission, object]] = []
+        entries: _Entries = []
         try:
             for policy in guarding.admissions():
-                entries.append((policy, await policy.aenter()))  # noqa: PERF401  # as in `__enter__`
+                entries.append((policy, await policy.aenter()))  # as in `__enter__`
         except BaseException as error:
-            _leave(entries, error)
+            _leave(entries, error, None)
             raise
-        _ENTERED.set((entries, _ENTERED.get()))
+        guarding.note_block(entries)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        entered = _ENTERED.get()
-        assert entered is not None, "left a block that was never entered"
-        entries, outer = entered
-        _ENTERED.set(outer)
-        _leave(entries, error)
+        guarding = self.as_guard()
+        entries = guarding.take_block()
+        fault: Fault | None = None
+        try:
+            if isinstance(error, Exception):
+                fault = (guarding.classification or classify)(error)
+        finally:
+            _leave(entries, error, fault)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -240,15 +247,32 @@ def _rebuilt(cls: Callable[..., object], options: dict[str, object]) -> object:
     return cls(**options)
 
 
-_Entered: TypeAlias = "tuple[list[tuple[Admission, object]], _Entered | None]"
-_ENTERED: Final[ContextVar[_Entered | None]] = ContextVar("resilient_faces.entered", default=None)
-"""The blocks that this context is in, innermost first: an object that many tasks share keeps nothing of its own."""
+_Entries: TypeAlias = "list[tuple[Admission, object]]"
 
 
-def _leave(entries: list[tuple[Admission, object]], error: BaseException | None) -> None:
-    while entries:
+class _Block:
+    """A block that is under way: who let it in, outermost first, with what each is told when it ends."""
+
+    __slots__ = ("entries", "guard")
+
+    def __init__(self, guarding: Guard[object], entries: _Entries) -> None:
+        self.guard = guarding
+        self.entries = entries
+
+
+_ENTERED: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("resilient_faces.entered", default=())
+"""The blocks that this context is in, innermost last."""
+_BLOCKS: Final[dict[_Block, None]] = {}
+"""All blocks that are under way, newest last. Each step on it is one that no thread can come between."""
+
+
+def _leave(entries: _Entries, error: BaseException | None, fault: Fault | None) -> None:
+    if entries:
         policy, entry = entries.pop()
-        policy.leave(entry, error)
+        try:
+            policy.leave(entry, error, fault)
+        finally:  # whatever the user's code in it did, the ones further out must be left too
+            _leave(entries, error, fault)
 
 
 class _Bound:
@@ -343,15 +367,17 @@ class Guard(Decorator[T_co]):
         policies: The policies, outermost first.
     """
 
-    __slots__ = ("_outermost", "classification", "policies")
+    __slots__ = ("_outermost", "accepted", "classification", "policies")
 
     def __init__(
         self,
         policies: Sequence[Policy],
         classification: Classification | None = None,
         traits: tuple[Traits, ...] | None = None,
+        accepted: tuple[str, ...] = (),
     ) -> None:
         self.policies = tuple(policies)
+        self.accepted = accepted
         known = tuple([traits_of(policy) for policy in self.policies]) if traits is None else traits
         found = classification
         for one in known:
@@ -363,6 +389,27 @@ class Guard(Decorator[T_co]):
 
     def as_guard(self) -> Guard[T_co]:
         return self
+
+    # An object that many tasks share is entered by many at once. Whose block ends is known by the context, as long as
+    # it ends where it began; a generator may be begun in one task and ended in another, and it ends when it likes.
+
+    def note_block(self, entries: _Entries) -> None:
+        """Remember who let a block in."""
+        block = _Block(self, entries)
+        _BLOCKS[block] = None
+        _ENTERED.set((*_ENTERED.get(), block))
+
+    def take_block(self) -> _Entries:
+        """Who let in the block that ends: the newest of this context, or else the newest of all, under this guard."""
+        here = _ENTERED.get()
+        for block in reversed(here):
+            if block.guard is self and _BLOCKS.pop(block, block) is None:
+                _ENTERED.set(tuple([one for one in here if one is not block]))
+                return block.entries
+        for block in reversed(list(_BLOCKS)):
+            if block.guard is self and _BLOCKS.pop(block, block) is None:  # else somebody else has just ended it
+                return block.entries
+        raise DecorationError(f"a block under {self!r} ended that was never entered.")
 
     def admissions(self) -> list[Admission]:
         """The policies as admissions to a block.
@@ -385,8 +432,11 @@ class Guard(Decorator[T_co]):
         bound = _bound(function)
         if bound is not None:
             # Decorated before: one wrapper over the function inside, not a wrapper over a wrapper.
+            inner = bound.guard
             whole: Guard[object] = Guard(
-                (*self.policies, *bound.guard.policies), self.classification or bound.guard.classification
+                (*self.policies, *inner.policies),
+                _agreed(self.classification, inner.classification),
+                accepted=(*self.accepted, *inner.accepted),
             )
             return whole.decorate(bound.target)
         target, asynchronous = _checked_target(function)
@@ -403,7 +453,18 @@ class Guard(Decorator[T_co]):
         return closure
 
     def closure(self, target: Target, asynchronous: bool) -> Target:
-        """The function with all layers around it, innermost first."""
+        """The function with all layers around it, innermost first.
+
+        Raises:
+            DecorationError: A policy must await something of its own, and the call is synchronous.
+        """
+        if not asynchronous:
+            for policy in self.policies:
+                if awaits := traits_of(policy).awaits:
+                    raise DecorationError(
+                        f"{type(policy).__name__}.{awaits} is a coroutine function, and {name_of(target)} is none: a "
+                        "synchronous call cannot await it. Give a plain function, or guard a coroutine function."
+                    )
         layer = self._outermost
         return target if layer is None else layer.around(target, asynchronous)
 
@@ -424,7 +485,7 @@ class Guard(Decorator[T_co]):
                 f"with_options sets options of Retry, and this guard has none; got {', '.join(options)}. "
                 "Add a retry(...) to the guard."
             )
-        return Guard(replaced, self.classification)
+        return Guard(replaced, self.classification, accepted=self.accepted)
 
     def description(self) -> str:
         lines = [f"guard of {len(self.policies)} policies, outermost first:"]
@@ -442,7 +503,7 @@ class Guard(Decorator[T_co]):
         return f"guard({', '.join(repr(policy) for policy in self.policies)})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Guard, (self.policies, self.classification)
+        return Guard, (self.policies, self.classification, None, self.accepted)
 
 
 _CODES: Final[dict[int, CodeType]] = {id(code): code for code in GUARDED_CODES}
@@ -471,6 +532,8 @@ def _flags(function: object) -> int:
     """The flags of the code that calling this runs; 0 if it is not written in Python."""
     while isinstance(function, (MethodType, functools.partial)):
         function = function.__func__ if isinstance(function, MethodType) else function.func
+    if not isinstance(function, (FunctionType, type)):
+        function = getattr(type(function), "__call__", None)  # noqa: B004  # what calling the object runs
     if isinstance(function, FunctionType):
         marked = getattr(function, "_is_coroutine_mark", None) is not None  # `inspect.markcoroutinefunction`
         return function.__code__.co_flags | (_COROUTINE if marked else 0)
@@ -524,11 +587,22 @@ def _one_classification(policies: tuple[Policy, ...], given: Classification | No
     if not found:
         return None
     if len(found) > 1:
-        raise OptionError(
-            "guard.classify must be one classification for all policies, so that retry, breaker and fallback agree; "
-            f"got {len(found)} different ones. Join them with first_match(a, b) and give that to guard(classify=...)."
-        )
+        raise _at_odds(len(found))
     return found[0] if isinstance(found[0], Classification) else Classification(found[0])
+
+
+def _agreed(a: Classification | None, b: Classification | None) -> Classification | None:
+    """The one classification of two guards that become one."""
+    if a is not None and b is not None and a is not b:
+        raise _at_odds(2)
+    return b if a is None else a
+
+
+def _at_odds(number: int) -> OptionError:
+    return OptionError(
+        "guard.classify must be one classification for all policies, so that retry, breaker and fallback agree; "
+        f"got {number} different ones. Join them with first_match(a, b) and give that to guard(classify=...)."
+    )
 
 
 # -- callable objects ----------------------------------------------------------------------------------------------
@@ -549,6 +623,11 @@ def _proxy_class() -> type:
 
         def __call__(self, /, *args: object, **kwargs: object) -> object:
             return self._self_closure(*args, **kwargs)
+
+        def __get__(self, instance: object, owner: type | None = None) -> Value:
+            # What binds to an instance by itself, as `functools.lru_cache` and decorators that are classes do.
+            binds = instance is not None and hasattr(type(self.__wrapped__), "__get__")
+            return MethodType(self, instance) if binds else self
 
         def call_with_report(self, /, *args: object, **kwargs: object) -> Value:
             return self._self_bound(*args, **kwargs)
@@ -694,6 +773,14 @@ def broken_rules(policies: Sequence[Policy]) -> list[OrderRule]:
     return [rule for rule in _worth_a_look(traits) if rule.broken(policies)]
 
 
+def same(a: object, b: object) -> bool:
+    """Whether two options are equal; False of what cannot be compared, such as an array."""
+    try:
+        return bool(a == b)
+    except Exception:
+        return False
+
+
 def _described(policy: Policy) -> str:
     """The policy with the options that differ from their defaults."""
     from dataclasses import MISSING, fields
@@ -703,7 +790,7 @@ def _described(policy: Policy) -> str:
         usual = {one.name: one for one in fields(policy)}  # type: ignore[arg-type]
         for name, value in changed(policy).items():
             factory = usual[name].default_factory
-            if value != (usual[name].default if factory is MISSING else factory()):
+            if not same(value, usual[name].default if factory is MISSING else factory()):
                 shown.append(f"{name}={name_of(value) if isinstance(value, FunctionType) else repr(value)}")
     return f"{type(policy).__name__}({', '.join(shown)})"
 
@@ -772,27 +859,31 @@ def guard(
         ResilienceWarning: The order is questionable; the message starts with the rule's id.
     """
     flat: list[Policy] = []
+    whole = classify
+    accepted: tuple[str, ...] = ()
     good = True
     for policy in policies:
         if isinstance(policy, Guard):
             flat.extend(policy.policies)
+            whole = _agreed(whole, policy.classification)
+            accepted = (*accepted, *policy.accepted)
         else:
             flat.append(policy)  # type: ignore[arg-type]
             good = good and not isinstance(policy, type)
     traits = tuple([traits_of(policy) for policy in flat])
     for one in traits:
         good = good and (one.decides or one.joint)
-    if not good or not flat or accept:
-        _check_guard(policies, accept)
+    if not good or not flat or accept != () or (classify is not None and not callable(classify)):
+        _check_guard(policies, classify, accept)
     suspects = _worth_a_look(traits)
     if suspects:
         for rule in suspects:
-            if rule.id not in accept and rule.broken(flat):
+            if rule.id not in accept and rule.id not in accepted and rule.broken(flat):
                 warnings.warn(f"{rule.id} {rule.says}", ResilienceWarning, stacklevel=2)
-    return Guard(flat, classify, traits)
+    return Guard(flat, whole, traits, (*accept, *accepted))
 
 
-def _check_guard(policies: Sequence[object], accept: Sequence[str]) -> None:
+def _check_guard(policies: Sequence[object], classify: object, accept: object) -> None:
     """Say what is wrong with what `guard` was given."""
     checks = Checks("guard")
     if not policies:
@@ -803,7 +894,11 @@ def _check_guard(policies: Sequence[object], accept: Sequence[str]) -> None:
         ):
             cure = "Mind the brackets." if isinstance(policy, type) or callable(policy) else ""
             checks.that(False, f"policies[{number}]", "a policy", policy, cure)
+    if classify is not None:
+        checks.function("classify", classify)
     known = {rule.id for rule in RULES}
-    for one in accept:
-        checks.that(one in known, "accept", f"ids of rules ({', '.join(sorted(known))})", one)
+    said = f"ids of rules ({', '.join(sorted(known))})"
+    if checks.that(isinstance(accept, Iterable) and not isinstance(accept, str), "accept", f"a list of {said}", accept):
+        for one in accept:  # type: ignore[attr-defined]  # see the line above
+            checks.that(one in known, "accept", said, one)
     checks.done()

@@ -549,7 +549,7 @@ def matcher(choice: Match) -> Matcher:
             classes.append(one)
         elif callable(one):
             predicates.append(one)
-        elif isinstance(one, Iterable) and not isinstance(one, (str, bytes)):
+        elif isinstance(one, Iterable) and not isinstance(one, (str, bytes, Iterator)):
             for member in one:
                 sort(member)
         else:

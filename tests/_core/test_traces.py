@@ -291,6 +291,42 @@ def test_a_cancelled_task_leaves_no_garbage(resilience: None, no_collector: None
     assert found == [0, 0]
 
 
+@pytest.mark.parametrize("limit", [timeout, deadline])
+def test_a_task_under_a_time_limit_leaves_no_garbage(
+    resilience: None, no_collector: None, limit: Callable[[float], Any]
+) -> None:
+    """Cut off or failed: its error's traceback holds the frames that the limit was in."""
+    found: list[int] = []
+    policy = limit(0.002)
+
+    async def hang() -> None:
+        await asyncio.sleep(30)
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise Again
+
+    async def once(function: Any) -> None:
+        ended = asyncio.get_running_loop().create_future()
+        asyncio.ensure_future(policy.acall(function)).add_done_callback(
+            lambda task: ended.set_result(isinstance(task.exception(), (Again, TimeoutError)))
+        )
+        assert await ended
+
+    async def main() -> None:
+        for function in (hang, fail):
+            for _ in range(3):
+                await once(function)
+            await asyncio.sleep(0.01)
+            gc.collect()
+            await once(function)
+            await asyncio.sleep(0.01)
+            found.append(gc.collect())
+
+    asyncio.run(main())
+    assert found == [0, 0]
+
+
 def test_the_last_attempt_runs_without_the_error_before_it(clock: ManualRuntime) -> None:
     """While a later attempt runs, nothing of ours holds the frames of an earlier failure."""
     seen: list[int] = []

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from resilient_faces import Retry
+from resilient_faces._core.runtime import ManualRuntime
 from resilient_faces.adapters.aws import (
     AWS,
     BY_SERVICE,
@@ -20,13 +22,14 @@ from resilient_faces.adapters.aws import (
     SHARED,
     TRANSACTION_REASONS,
     TRANSPORT,
+    AwsError,
     DamagedAnswerError,
     LocalEndpoint,
     classify_aws,
     connect,
     refuse_damaged,
 )
-from resilient_faces.faults import Executed, Kind
+from resilient_faces.faults import Executed, Fault, Kind
 
 botocore_exceptions = pytest.importorskip("botocore.exceptions", reason="the extra `aws` is not installed")
 
@@ -70,6 +73,7 @@ def client_error(code: str, operation: str, status: int = 400, **more: Any) -> B
         ("ResourceInUseException", "AnOperationNobodyUses", 400, Kind.invalid, Executed.no),  # services disagree
         ("NoSuchKey", "GetObject", 404, Kind.not_found, Executed.no),
         ("ConditionalCheckFailedException", "UpdateItem", 400, Kind.condition, Executed.no),
+        ("TransactionInProgressException", "TransactWriteItems", 400, Kind.conflict, Executed.unknown),
         ("ReceiptHandleIsInvalid", "DeleteMessage", 400, Kind.invalid, Executed.no),
         ("SomethingNew", "IndexFaces", 502, Kind.transient, Executed.unknown),
         ("SomethingNew", "IndexFaces", 429, Kind.throttled, Executed.no),
@@ -99,6 +103,46 @@ def test_cancelled_transactions_are_told_by_their_worst_reason(codes: list[str],
     fault = classify_aws(client_error("TransactionCanceledException", "TransactWriteItems", **reasons))
     assert fault is not None
     assert fault.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind", "executed"),
+    [
+        (("ThrottlingException",) * 2, Kind.throttled, Executed.no),
+        ((None, "ThrottlingException"), Kind.timeout, Executed.unknown),
+        ((None, "TransactionInProgressException"), Kind.timeout, Executed.unknown),
+        ((None, "TransactionConflictException"), Kind.timeout, Executed.unknown),
+        ((None, "ConditionalCheckFailedException"), Kind.condition, Executed.unknown),
+        ((None, None), Kind.transient, Executed.unknown),
+        (("ThrottlingException", None), Kind.transient, Executed.unknown),
+        (("late", None), Kind.timeout, Executed.unknown),
+        (("done", "ThrottlingException"), Kind.timeout, Executed.yes),
+        ((None, "ResourceNotFoundException"), Kind.not_found, Executed.unknown),
+    ],
+)
+def test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up(
+    clock: ManualRuntime, codes: tuple[str | None, ...], kind: Kind, executed: Executed
+) -> None:
+    """The last one may be known not to be carried out, and an earlier one not."""
+
+    class Done(AwsError):
+        fault = Fault(Kind.integrity, "done", Executed.yes)
+
+    others: dict[str | None, BaseException] = {
+        None: botocore_exceptions.ConnectionClosedError(endpoint_url="u"),
+        "late": botocore_exceptions.ReadTimeoutError(endpoint_url="u"),
+        "done": Done(),
+    }
+    errors = [others.get(code) or client_error(str(code), "TransactWriteItems") for code in codes]
+
+    @Retry(attempts=2, idempotent=True, classify=AWS)
+    def write() -> None:
+        raise errors.pop(0)
+
+    with pytest.raises((botocore_exceptions.ClientError, botocore_exceptions.ConnectionClosedError)) as caught:
+        write()
+    fault = AWS(caught.value)
+    assert (fault.kind, fault.executed) == (kind, executed)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from resilient_faces._core.runtime import ManualRuntime
+from resilient_faces.adapters._aws_clients import is_aws
 from resilient_faces.adapters.aws import (
     AWS,
     NOT_THERE,
@@ -33,6 +35,7 @@ from resilient_faces.errors import CircuitOpenError, DeadlineExceededError, Opti
 from resilient_faces.faults import Executed, Kind
 from resilient_faces.flows import Verdict
 from resilient_faces.limits import Deadline, RateLimiter
+from resilient_faces.retry import Retry
 
 httpsession = pytest.importorskip("botocore.httpsession", reason="the extra `aws` is not installed")
 TIMES_PER_REQUEST = hasattr(httpsession.URLLib3Session, "_get_request_timeout")
@@ -228,6 +231,16 @@ BODIES: dict[str, dict[str, Any]] = {
     "s3.HeadObject": {"Bucket": "bucket", "Key": "k"},
     "s3.PutObject": {"Bucket": "bucket", "Key": "k", "Body": b""},
     "s3.CopyObject": {"Bucket": "bucket", "Key": "k", "CopySource": "bucket/other"},
+    "s3.CreateMultipartUpload": {"Bucket": "bucket", "Key": "k"},
+    "s3.UploadPart": {"Bucket": "bucket", "Key": "k", "UploadId": "u", "PartNumber": 1, "Body": b""},
+    "s3.UploadPartCopy": {
+        "Bucket": "bucket",
+        "Key": "k",
+        "UploadId": "u",
+        "PartNumber": 1,
+        "CopySource": "bucket/other",
+    },
+    "s3.CompleteMultipartUpload": {"Bucket": "bucket", "Key": "k", "UploadId": "u"},
     "sqs.SendMessage": {"QueueUrl": "http://127.0.0.1:9/q", "MessageBody": "body"},
     "sqs.GetQueueAttributes": {"QueueUrl": "http://127.0.0.1:9/q", "AttributeNames": ["All"]},
     "sns.Publish": {"TopicArn": "arn:aws:sns:us-west-2:1:t", "Message": "m"},
@@ -239,8 +252,16 @@ def answer_of(name: str, members: tuple[str, ...]) -> tuple[int, Any, dict[str, 
     service = name.partition(".")[0]
     if service == "s3":
         headers = {"ETag": {"ETag": '"tag"'}, "ContentLength": {"Content-Length": "0"}}
-        copied = b"<CopyObjectResult><ETag>tag</ETag></CopyObjectResult>" if "CopyObjectResult.ETag" in members else b""
-        return 200, copied, {key: value for one in members for key, value in headers.get(one, {}).items()}
+        bodies = {
+            "s3.CopyObject": ("CopyObjectResult.ETag", b"<CopyObjectResult><ETag>tag</ETag></CopyObjectResult>"),
+            "s3.UploadPartCopy": ("CopyPartResult.ETag", b"<CopyPartResult><ETag>tag</ETag></CopyPartResult>"),
+            "s3.CreateMultipartUpload": ("UploadId", b"<R><UploadId>u</UploadId></R>"),
+            "s3.CompleteMultipartUpload": ("ETag", b"<R><ETag>tag</ETag></R>"),
+        }
+        told, body = bodies.get(name, ("", b""))
+        if name in bodies:
+            return 200, body if told in members else b"<R></R>", {}
+        return 200, b"", {key: value for one in members for key, value in headers.get(one, {}).items()}
     if service == "sns":
         body = "".join(f"<{one}>1</{one}>" for one in members)
         return 200, f"<PublishResponse><PublishResult>{body}</PublishResult></PublishResponse>".encode(), {}
@@ -286,6 +307,66 @@ def test_a_page_is_no_answer_of_any_service(local: Any, script: Any, service: st
     assert AWS(raised.value).kind is Kind.integrity
 
 
+GATE = {"message": "Please sign in to the network"}
+
+
+@pytest.mark.parametrize(
+    ("service", "call"),
+    [
+        ("dynamodb", lambda client: client.get_item(TableName="table", Key={"k": {"S": "1"}})),
+        ("dynamodb", lambda client: client.put_item(TableName="table", Item={"k": {"S": "1"}})),
+        ("sqs", lambda client: client.receive_message(**QUEUE)),
+        ("lambda", lambda client: client.get_function(FunctionName="f")),
+    ],
+)
+def test_an_object_of_somebody_else_is_no_answer(local: Any, script: Any, service: str, call: Any) -> None:
+    """What a network's gate says would pass for "no such item", "written" and "empty queue"."""
+    client = local(service)
+    script(client, (200, GATE))
+    with pytest.raises(DamagedAnswerError, match="nothing in the body"):
+        call(client)
+
+
+def test_answers_may_be_empty_and_grow(local: Any, script: Any) -> None:
+    """No item, members that this botocore does not know yet, answers without members."""
+    table, queue, functions = local("dynamodb"), local("sqs"), local("lambda")
+    known = (200, {"Item": {"k": {"S": "1"}}, "New": 1})
+    script(table, (200, {}), known)
+    assert "Item" not in table.get_item(TableName="table", Key={"k": {"S": "1"}})
+    assert table.get_item(TableName="table", Key={"k": {"S": "1"}})["Item"] == {"k": {"S": "1"}}
+    script(queue, (200, {}), (200, b""), (200, {"New": 1}))
+    for _ in range(3):
+        queue.delete_message(**QUEUE, ReceiptHandle="r")
+    script(functions, (200, {"Runtime": "any", "New": 1}))
+    assert functions.get_function_configuration(FunctionName="f")["Runtime"] == "any"
+
+
+def test_a_stream_of_events_is_left_to_its_reader(local: Any, script: Any) -> None:
+    """Whoever looks into it before has taken its events away."""
+
+    def event(kind: str, payload: bytes) -> bytes:
+        told = {":message-type": "event", ":event-type": kind, ":content-type": "application/octet-stream"}
+        headers = b"".join(
+            bytes([len(name)]) + name.encode() + b"\x07" + len(value).to_bytes(2, "big") + value.encode()
+            for name, value in told.items()
+        )
+        head = (16 + len(headers) + len(payload)).to_bytes(4, "big") + len(headers).to_bytes(4, "big")
+        whole = head + zlib.crc32(head).to_bytes(4, "big") + headers + payload
+        return whole + zlib.crc32(whole).to_bytes(4, "big")
+
+    client = local("s3")
+    script(client, (200, event("Records", b"rows") + event("End", b"")))
+    answer = client.select_object_content(
+        Bucket="bucket",
+        Key="key",
+        Expression="SELECT * FROM S3Object",
+        ExpressionType="SQL",
+        InputSerialization={"CSV": {}},
+        OutputSerialization={"CSV": {}},
+    )
+    assert list(answer["Payload"]) == [{"Records": {"Payload": b"rows"}}, {"End": {}}]
+
+
 def test_a_stand_in_that_lacks_the_operation_is_not_retried(local: Any, script: Any, clock: Any) -> None:
     """It answers 500 with a page; a retry would take that for a server that failed."""
     client = local()
@@ -314,6 +395,42 @@ def test_a_page_instead_of_xml_is_damage_and_no_missing_operation(local: Any, sc
     with pytest.raises(Exception, match=r".") as raised:
         client.copy_object(Bucket="bucket", Key="key", CopySource="bucket/other")
     assert AWS(raised.value).kind in (Kind.transient, Kind.integrity)
+
+
+@pytest.mark.parametrize("region", ["us-west-2", "cn-north-1", "eusc-de-east-1", "us-iso-east-1", "us-gov-west-1"])
+@pytest.mark.parametrize("dualstack", [False, True])
+def test_every_partition_is_aws(script: Any, clock: Any, region: str, dualstack: bool) -> None:
+    """China and the sovereign clouds have domains of their own: their names are regions, and their 500s are retried."""
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "dynamodb",
+        region_name=region,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=Config(retries={"total_max_attempts": 1}, use_dualstack_endpoint=dualstack),
+    )
+    assert Requests(client).name_of("GetItem") == f"dynamodb/{region}/GetItem"
+    seen = script(client, (500, b"<html>oops</html>"), (200, {}))
+    protect(client, Retry())
+    client.get_item(TableName="table", Key={"k": {"S": "1"}})
+    assert len(seen.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://127.0.0.1:9", "127.0.0.1:9"),
+        ("http://stand-in", "stand-in"),
+        ("https://amazonaws.com.stand-in:80", "amazonaws.com.stand-in:80"),
+    ],
+)
+def test_what_stands_in_is_named_by_its_address(url: str, place: str, resilience: None) -> None:
+    """Another server is another circuit; a port that nobody gave is left out."""
+    client = connect("dynamodb", region="us-west-2", endpoint=LocalEndpoint(url))
+    assert Requests(client).name_of("GetItem") == f"dynamodb/{place}/GetItem"
+    assert not is_aws(url)
 
 
 def test_a_500_of_a_gateway_in_front_of_aws_stays_a_server_fault(script: Any, clock: Any) -> None:

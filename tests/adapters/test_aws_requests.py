@@ -198,7 +198,7 @@ def test_the_default_rate_is_the_quota_of_the_region(local: Any, script: Any, cl
     with fresh():
         own = Requests(client, rates={"ListFaces": 2.0})
         own("ListFaces", CollectionId="c")
-    own("ListFaces", CollectionId="c")
+        own("ListFaces", CollectionId="c")
     assert clock.slept[2:] == pytest.approx([0.5])
     assert Rate(50.0, 5.0).of("eu-central-1") == 5.0
     liveness = operation_of("rekognition", "CreateFaceLivenessSession").rate
@@ -435,6 +435,7 @@ def test_a_fresh_start_has_fresh_limiters(local: Any, script: Any, clock: Manual
     clock.slept.clear()
     with fresh():
         Requests(client)("ListFaces", CollectionId="c")
+    kept("ListFaces", CollectionId="c")
     assert clock.slept == []
     kept("ListFaces", CollectionId="c")
     assert clock.slept != []
@@ -794,6 +795,10 @@ def test_an_operation_without_a_row_is_judged_by_its_name() -> None:
     """Reading may be repeated, everything else may not."""
     assert operation_of("rekognition", "ListUsers").idempotent
     assert not operation_of("rekognition", "CreateUser").idempotent
+    assert not operation_of("cloudformation", "DetectStackDrift").idempotent, "it begins work"
+    assert not operation_of("cloudformation", "DetectStackSetDrift").idempotent
+    assert operation_of("cloudformation", "DescribeStackDriftDetectionStatus").idempotent
+    assert operation_of("comprehend", "DetectEntities").idempotent
     assert operation_of("rekognition", "IndexFaces") is not operation_of("rekognition", "ListFaces")
     assert isinstance(operation_of("lambda", "Invoke"), Operation)
 

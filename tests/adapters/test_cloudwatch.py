@@ -135,6 +135,13 @@ def test_a_wrong_request_keeps_no_other_back(local: Any, script: Any, monkeypatc
         ({"values": float("nan")}, "finite"),
         ({"values": 2.0**361}, "finite"),
         ({"values": True}, "finite"),
+        ({"values": 10**400}, "finite"),
+        ({"values": Decimal("NaN")}, "finite"),
+        ({"values": Decimal("sNaN")}, "a number or several; got 'Decimal'"),
+        ({"values": Fraction(10**400)}, "a number or several; got 'Fraction'"),
+        ({"values": "3"}, "finite"),
+        ({"values": None}, "a number or several; got 'NoneType'"),
+        ({"values": object()}, "a number or several; got 'object'"),
         ({"unit": "seconds"}, "UNITS"),
         ({"dimensions": {f"d{n}": "x" for n in range(31)}}, "at most 30"),
         ({"dimensions": {":d": "x"}}, "colon"),
@@ -319,6 +326,20 @@ def test_no_property_whatever_it_is_costs_a_line(value: object) -> None:
     (line,) = emf_lines("ns", [Metric("m", 1.0)], properties={"p": value})
     assert problems(line) == []
     assert json.loads(line)["m"] == 1.0
+
+
+def test_numbers_of_others_are_values() -> None:
+    """One or several of them, in a line and in a request."""
+    numpy = pytest.importorskip("numpy", reason="the extra `demo` is not installed")
+    one = Metric("a", Decimal("1.5"))  # type: ignore[arg-type]
+    several = Metric("b", numpy.array([0.5, 2.0], numpy.float32))
+    whole = Metric("c", numpy.int64(3))
+    (line,) = emf_lines("ns", [one, several, whole, Metric("d", numpy.float32(0.25))])
+    told = json.loads(line)
+    assert [told[name] for name in "abcd"] == [1.5, [0.5, 2.0], 3, 0.25]
+    assert {type(number) for metric in (one, several) for number in metric.numbers} == {float}
+    with pytest.raises(OptionError, match=r"Metric\.values"):
+        Metric("m", numpy.float32("nan"))
 
 
 def test_arrays_and_their_numbers() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 import runpy
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_faces import OptionError
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces import DecorationError, OptionError
+from resilient_faces._core.runtime import RUNTIME, _forkables
 from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
 from resilient_faces.adapters.dynamodb_store import ClockUnknownError, DynamoDbStore, _second
@@ -84,6 +88,13 @@ def test_what_the_page_shows_works(client: Any, resilience: None) -> None:
 
 
 # -- the clock -----------------------------------------------------------------------------------------------------
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10.0
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.001)
 
 
 def date(seconds: float) -> str:
@@ -212,6 +223,76 @@ def test_a_slow_line_s_clock_is_learnt_once(clock: ManualRuntime) -> None:
     assert asked == ["update_item"] * 30
 
 
+class Dated:
+    """A client whose every answer takes 2 ms and has a date."""
+
+    def __init__(self, clock: ManualRuntime) -> None:
+        self.clock = clock
+        self.asked: list[str] = []
+
+    def _answer(self, operation: str) -> dict[str, Any]:
+        self.asked.append(operation)
+        self.clock.advance(0.002)
+        told = {"ResponseMetadata": {"HTTPHeaders": {"date": date(self.clock.wall())}}}
+        return {**told, "Attributes": {"next": {"N": "1"}}}
+
+    def get_item(self, **_: Any) -> dict[str, Any]:
+        return self._answer("get_item")
+
+    def update_item(self, **_: Any) -> dict[str, Any]:
+        return self._answer("update_item")
+
+
+@pytest.mark.parametrize(
+    ("idle", "asks", "most"), [(600.0, ["update_item"], 0.08), (86_400.0, ["get_item", "update_item"], 1.1)]
+)
+def test_after_a_long_pause_no_call_waits_for_the_clock(
+    clock: ManualRuntime, monkeypatch: pytest.MonkeyPatch, idle: float, asks: list[str], most: float
+) -> None:
+    """Clocks have drifted apart: it is learnt anew beside the calls, whose slots make room for that meanwhile."""
+    client = Dated(clock)
+    made = DynamoDbStore(client)
+    pace = Pace(50.0, 0.5, 1.0, 0.1)
+    usual = made.reserve("x", 1, pace, None, 0.0).interval
+    began: list[threading.Lock] = []
+    monkeypatch.setattr(made, "_learn_quietly", began.append)
+    clock.advance(idle)
+    client.asked.clear()
+    for _ in range(2):
+        granted = made.reserve("x", 1, pace, None, 0.0)
+        assert usual + 0.0004 < granted.interval < usual + most / 51.0
+    assert client.asked == [*asks, "update_item"]
+    until(lambda: bool(began))
+    assert began == [made._learning]
+    monkeypatch.undo()
+    made._learn_quietly(made._learning)
+    assert not made._learning.locked()
+    assert made.reserve("x", 1, pace, None, 0.0).interval == pytest.approx(usual, abs=1e-4)
+
+
+def test_a_clock_that_could_not_be_learnt_anew_is_tried_again(clock: ManualRuntime) -> None:
+    """The thread that failed leaves the way free."""
+    made = DynamoDbStore(Dated(clock))
+    made.reserve("x", 1, Pace(50.0, 0.5, 1.0, 0.1), None, 0.0)
+    made._client = None
+    assert made._learning.acquire(blocking=False)
+    made._learn_quietly(made._learning)
+    assert not made._learning.locked()
+
+
+def test_a_child_after_a_fork_waits_for_no_thread_of_its_parent() -> None:
+    """What its parent's threads held when it was born is let go of."""
+    made = DynamoDbStore(Dated(ManualRuntime()))
+    held = (made._learning, made.clock._lock)
+    for one in held:
+        one.acquire()
+    made.after_fork()
+    made.clock.after_fork()
+    assert not made._learning.locked()
+    assert math.isinf(made.clock.width)
+    assert {made, made.clock} <= set(_forkables)
+
+
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +384,20 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str, client
     """At construction, not at the first failure."""
     with pytest.raises(OptionError, match=message):
         DynamoDbStore(**{"client": client, **options})
+
+
+def test_a_client_of_coroutines_is_refused() -> None:
+    """A store is asked in a thread, and would take a coroutine for its answer."""
+
+    class Client:
+        meta = SimpleNamespace(method_to_api_mapping={"get_item": "GetItem"})
+
+        async def get_item(self, **_: Any) -> None: ...
+
+        update_item = get_item
+
+    with pytest.raises(DecorationError, match="coroutines"):
+        DynamoDbStore(Client())
 
 
 def test_credentials_stay_private() -> None:

@@ -669,7 +669,10 @@ def test_wrong_quotas_are_refused(wrong: dict[str, Any], said: str) -> None:
     ("arguments", "said"),
     [
         (("--ledger", "{here}/none/x"), "--ledger {here}/none/x cannot be written: No such file or directory."),
+        (("--ledger", ""), "argument --ledger: must be a file; got ''. Leave the option out to do without."),
         (("--host", "192.0.2.1"), "--host 192.0.2.1 --port 0 cannot be listened on: "),
+        (("--host", ""), "argument --host: must be an address of this machine, such as 127.0.0.1; got ''. 0.0.0.0"),
+        (("--index", "3"), "unrecognized arguments: --index 3"),
         (("--port", "x"), "argument --port: must be a whole number from 0 to 65535; got 'x'."),
         (("--index-tps", "nan"), "argument --index-tps: must be more than 0 calls a second; got 'nan'."),
         (("--region", "a b"), "--region must be the name of a region, such as us-west-2; got 'a b'."),

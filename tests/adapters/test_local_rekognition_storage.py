@@ -194,6 +194,19 @@ def test_embeddings_of_another_engine_are_not_mixed(tmp_path: Path) -> None:
         opened(tmp_path, "one")
 
 
+def test_what_another_engine_did_not_see_is_forgotten(tmp_path: Path) -> None:
+    """A picture without a face leaves an answer and no face: the next engine looks for itself."""
+    for space, remembered in (("blind", None), ("blind", []), ("sees", None)):
+        storage = opened(tmp_path, space)
+        storage.create_collection("c", 1.0)
+        collection = storage.collection("c")
+        assert collection is not None
+        answer = storage.indexed(collection, "i", "e", "")
+        assert (answer and answer["FaceRecords"]) == remembered
+        storage.add_faces(collection, "i", "e", [], asked="", answer=lambda _: {"FaceRecords": []})
+        storage.close()
+
+
 def test_a_collection_made_again_is_another(storage: Storage) -> None:
     """Faces that were on their way to the deleted one do not end up in the new one."""
     old = storage.collection("c")

@@ -360,6 +360,59 @@ def test_the_transfer_manager_uses_the_guarded_operations(foreign: Any, script: 
     assert b"data" in seen.sent[1].body
 
 
+def test_a_part_of_an_upload_is_sent_again(foreign: Any, script: Any, clock: Any) -> None:
+    """Whatever became of the first: it takes the place of the part with its number. So does the end of the upload."""
+    from boto3.s3.transfer import TransferConfig
+
+    client = protect(foreign("s3", retries=ONCE), retry())
+    broken = (500, b"<Error><Code>InternalError</Code></Error>")
+    seen = script(
+        client,
+        (200, b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"),
+        (200, b"", {"ETag": '"a"'}),
+        broken,
+        (200, b"", {"ETag": '"b"'}),
+        (200, broken[1]),  # S3 answers 200 before it knows
+        (200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"),
+    )
+    whole = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20, use_threads=False)
+    client.upload_fileobj(io.BytesIO(b"x" * (10 << 20)), "bucket", "key", Config=whole)
+    assert seen.operations == ["POST", "PUT", "PUT", "PUT", "POST", "POST"]
+
+
+def test_a_second_upload_is_not_begun(foreign: Any, script: Any, clock: Any) -> None:
+    """Its parts would stay, and be paid for; and what ends an upload under a condition would meet its own object."""
+    client = protect(foreign("s3", retries=ONCE), retry())
+    seen = script(client, (500, b"<Error><Code>InternalError</Code></Error>"))
+    with pytest.raises(Exception, match="InternalError"):
+        client.create_multipart_upload(Bucket="bucket", Key="key")
+    with pytest.raises(Exception, match="InternalError"):
+        client.complete_multipart_upload(Bucket="bucket", Key="key", UploadId="u", IfNoneMatch="*")
+    assert len(seen.sent) == 2
+
+
+def test_a_task_is_not_taken_twice(foreign: Any, script: Any, clock: Any) -> None:
+    """`GetActivityTask` hands a task out: if its answer is lost, asking again would take the next."""
+    client = protect(foreign("stepfunctions", retries=ONCE), retry())
+    seen = script(client, (500, {}))
+    with pytest.raises(Exception, match="500"):
+        client.get_activity_task(activityArn="arn:aws:states:us-west-2:1:activity:a")
+    assert len(seen.sent) == 1
+
+
+def test_what_the_sdk_refuses_shows_no_values(foreign: Any, script: Any, clock: Any) -> None:
+    """It stays the SDK's error, and says which parameter; the value may be a picture or an identity."""
+    from botocore.exceptions import ParamValidationError
+
+    client = protect(foreign(retries=ONCE), retry())
+    seen = script(client, (200, {}))
+    with pytest.raises(ParamValidationError, match="Invalid type for parameter CollectionId") as refused:
+        client.list_faces(CollectionId=["planted"])
+    assert "planted" not in f"{refused.value} {refused.value.kwargs} {refused.value.__cause__}"
+    assert refused.value.__suppress_context__, "a traceback would show it"
+    assert seen.sent == []
+
+
 def test_a_file_is_sent_whole_by_every_attempt(foreign: Any, script: Any, clock: Any) -> None:
     """The first attempt reads it to its end; without going back the second would store an empty object."""
     client = protect(foreign("s3", retries=ONCE), retry())

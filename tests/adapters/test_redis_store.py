@@ -326,6 +326,7 @@ def test_the_password_stays_private(tmp_path: Path, resilience: None, caplog: py
     ("options", "message"),
     [
         ({"client": "redis://localhost"}, r"RedisStore\.client must be callable"),
+        ({"client": redis.asyncio.Redis(password="planted")}, r"no coroutines; got 'redis\.asyncio\.client\.Redis'"),
         ({"prefix": None}, r"RedisStore\.prefix must be a string"),
         ({"keep": 0.0}, r"RedisStore\.keep must be more than 0 seconds"),
     ],

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("boto3", reason="the extra `aws` is not installed")
 
 from resilient_faces._core.runtime import RUNTIME, ManualRuntime
-from resilient_faces.adapters.aws import AWS, UNGUARDED, CostMeter, LocalEndpoint, connect
+from resilient_faces.adapters.aws import AWS, UNGUARDED, CostMeter, DamagedAnswerError, LocalEndpoint, connect
 from resilient_faces.adapters.rekognition import (
     MAX_IMAGE_BYTES,
     AsyncRekognition,
@@ -412,6 +412,16 @@ def test_attempts_of_creating_a_session_create_one(local: Any, script: Any, fail
     assert len({one.body["ClientRequestToken"] for one in seen.sent}) == 1
     Rekognition(client).create_liveness_session(token="mine")
     assert seen.sent[-1].body["ClientRequestToken"] == "mine"
+
+
+def test_a_status_that_nobody_knows_is_no_result(local: Any, script: Any, clock: Any) -> None:
+    """As a fault of the answer, which is asked for once: it will not get better."""
+    client = local()
+    seen = script(client, (200, {"SessionId": FACE_ID, "Status": "planted"}))
+    with pytest.raises(DamagedAnswerError, match="its status is none that is known") as caught:
+        Rekognition(client).liveness_result(FACE_ID)
+    assert "planted" not in str(caught.value)
+    assert len(seen.sent) == 1
 
 
 @pytest.mark.parametrize("status", ["FAILED", "EXPIRED", "SUCCEEDED", "CREATED", "IN_PROGRESS"])

@@ -179,6 +179,43 @@ def test_receipts_that_are_lost_are_let_go(services: Any, queue: Sqs) -> None:
     assert queue.waiting() == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "reason",
+    ["Message does not exist or is not available for visibility timeout change.", "The receipt handle has expired."],
+)
+def test_a_lost_receipt_may_be_told_by_its_text_only(
+    local: Callable[..., Any], script: Callable[..., Any], caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    """As of FIFO queues and expired receipts: the code is that of any wrong parameter, and the text has the receipt."""
+    caplog.set_level("DEBUG", logger="resilient_faces")
+    text = f"Value planted for parameter ReceiptHandle is invalid. Reason: {reason}"
+    wrong = (
+        400,
+        {"__type": "com.amazonaws.sqs#InvalidParameterValueException", "message": text},
+        {"x-amzn-query-error": "InvalidParameterValue;Sender"},
+    )
+    client = local("sqs")
+    seen = script(client, wrong)
+    queue = Sqs(client, "http://127.0.0.1/q.fifo")
+    delivery = Delivery("b", "planted", 1, "m", received=RUNTIME.monotonic())
+    queue.ack(delivery)
+    queue.retry(delivery, 5.0)
+    assert not queue.extend(delivery, 60.0)
+    heart = sqs._Heart(queue, delivery, 30)
+    assert not heart.beat()
+    assert heart.hold.lost
+    code = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue"}
+    seen.replies = [(200, {"Failed": [{**code, "Message": text}], "Successful": []})]
+    queue.ack_many([delivery])
+    seen.replies = [(200, {"Failed": [{**code, "Message": "Value is too long."}], "Successful": []})]
+    with pytest.raises(RefusedEntriesError) as caught:
+        queue.ack_many([delivery])
+    assert "planted" not in f"{caught.value!r}{caplog.text}"
+    seen.replies = [(400, {"message": "Value 1 for parameter VisibilityTimeout is invalid."}, wrong[2])]
+    with pytest.raises(Exception, match="VisibilityTimeout"):
+        queue.extend(delivery, 60.0)
+
+
 def test_a_retry_hands_the_message_out_again(queue: Sqs) -> None:
     """With its count."""
     queue.send("work")
@@ -477,12 +514,82 @@ def test_nobody_keeps_a_message_for_longer_than_twelve_hours(clock: ManualRuntim
     """Counted from when it was handed out."""
     line = Line()
     queue, delivery = held(line, received=clock.now)
-    heart = sqs._Heart(queue, delivery, 600)
     clock.advance(MAX_VISIBILITY - 100)
+    heart = sqs._Heart(queue, delivery, 600)
     assert heart.beat()
-    clock.advance(100)
+    clock.advance(99)
     assert not heart.beat()
-    assert (line.asked, heart.hold.lost) == ([100], True)
+    assert (line.asked, heart.hold.lost) == ([99], True)
+
+
+def test_an_extension_asks_for_no_more_than_the_queue_allows(clock: ManualRuntime) -> None:
+    """Twelve hours in all, less a second for what the answer took; what is too late is not asked for."""
+    line = Line()
+    queue, delivery = held(line, received=clock.now)
+    clock.advance(3600.0)
+    assert queue.extend(delivery, MAX_VISIBILITY)
+    queue.retry(delivery, 600.0)
+    clock.advance(MAX_VISIBILITY)
+    assert not queue.extend(delivery, 60.0)
+    queue.retry(delivery, 0.0)
+    assert line.asked == [MAX_VISIBILITY - 3601, 600, 0]
+
+
+def test_an_extension_that_hangs_hides_nothing(clock: ManualRuntime) -> None:
+    """It is given up in time for another; and when the time is over the message is lost, answer or no answer."""
+    told: list[object] = []
+
+    class Hanging(Line):
+        def change_message_visibility(self, **parameters: Any) -> dict[str, Any]:
+            told.append(remaining())
+            clock.advance(19.0)
+            told.append(heart.hold.lost)
+            clock.advance(1.0)
+            told.append(heart.hold.lost)
+            raise OSError
+
+    queue, delivery = held(Hanging(), received=clock.now)
+    heart = sqs._Heart(queue, delivery, 30)
+    clock.advance(10.0)
+    assert not heart.beat()
+    assert told == [10.0, False, True]
+
+
+def test_a_short_time_that_the_message_was_taken_for_counts(clock: ManualRuntime) -> None:
+    """The first extension comes within it, whatever each of them asks for."""
+    queue, delivery = held(Line(OSError("x")), received=clock.now)
+    heart = sqs._Heart(queue, dataclasses.replace(delivery, visibility=30), 600)
+    assert heart._next == clock.now + 10.0
+    clock.advance(10.0)
+    assert heart.beat()
+    assert heart._next == clock.now + 10.0
+    clock.advance(10.0)
+    assert heart.beat()
+    assert heart._next == clock.now + 200.0
+    clock.advance(590.0)
+    assert not heart.hold.lost
+    clock.advance(10.0)
+    assert heart.hold.lost
+
+
+def test_who_has_done_the_work_waits_for_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for longer than a second, whatever has become of the queue."""
+    monkeypatch.setattr(sqs, "_PATIENCE", 0.01)
+    answer, ended = threading.Event(), threading.Event()
+
+    class Hanging(Line):
+        def change_message_visibility(self, **parameters: Any) -> dict[str, Any]:
+            self.beaten.set()
+            answer.wait(5)
+            ended.set()
+            return {}
+
+    line = Hanging()
+    queue, delivery = held(line, received=RUNTIME.monotonic() - 20.0)
+    with queue.keep(delivery, 30):
+        assert line.beaten.wait(5)
+    assert not ended.is_set()
+    answer.set()
 
 
 # -- faces and options --------------------------------------------------------------------------------------------
@@ -525,10 +632,131 @@ def test_the_async_face_keeps_a_message_too(backend: str) -> None:
 
 
 def test_attributes_of_others_are_kept(services: Any, queue: Sqs) -> None:
-    """Ten are as many as a message takes: then ours give way."""
-    theirs = {f"theirs{number}": {"DataType": "Binary", "BinaryValue": b"\x00"} for number in range(10)}
+    """Ten are as many as a message takes. A dead letter has ours beside them; on its way back they are as they were."""
+    theirs: dict[str, Any] = {
+        f"theirs{number}": {"DataType": "Binary", "BinaryValue": b"\x00\xff"} for number in range(9)
+    }
+    theirs["theirs9"] = {"DataType": "String.own", "StringValue": "x"}
     services.direct("sqs").send_message(QueueUrl=queue._queue, MessageBody="x", MessageAttributes=theirs)
     (delivery,) = take(queue)
     queue.dead(delivery, Fault(Kind.invalid, "code"))
     (letter,) = dead_letters(services, queue)
-    assert set(letter.attributes) == set(theirs)
+    assert (letter.id, letter.reason) == (delivery.message_id, "invalid: code")
+    assert set(letter.attributes) == {*theirs, "id", "reason"}
+    queue.extend(dataclasses.replace(letter, received=None), 0.0)
+    Sqs(services.direct("sqs"), queue._dead_letters or "").retry(letter, 0.0)
+    assert [one.error_code for one in queue.redrive()] == [""]
+    (back,) = take(queue)
+    given = ("DataType", "StringValue", "BinaryValue")
+    assert {
+        name: {part: value[part] for part in given if part in value} for name, value in back.attributes.items()
+    } == theirs
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", '{"a": 1}', '{"a": "b"}', "[" * 100_000])
+def test_what_others_call_as_we_do_is_theirs(text: str) -> None:
+    """An attribute of that name may be anything."""
+    attributes = {sqs._FOLDED: {"DataType": "String", "StringValue": text}}
+    assert sqs._unfolded(attributes) == attributes
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "name"),
+    [
+        ("30", "Number", "id"),
+        ("1699999000000", "Number", "id"),  # milliseconds
+        ("1699999000", "String", "id"),
+        ("1699999000", "Number", "theirs"),
+        ("1e400", "Number", "id"),
+        ("soon", "Number", "id"),
+    ],
+)
+def test_a_deadline_of_others_drops_nothing(
+    local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime, value: str, kind: str, name: str
+) -> None:
+    """An attribute of that name counts on a message with an id, as a number that is seconds since 1970."""
+    client = local("sqs")
+    message = {
+        "MessageId": "m",
+        "ReceiptHandle": "r",
+        "Body": "b",
+        "MessageAttributes": {
+            name: {"DataType": "String", "StringValue": "x"},
+            "deadline": {"DataType": kind, "StringValue": value},
+        },
+    }
+    seen = script(client, (200, {"Messages": [message]}))
+    (delivery,) = Sqs(client, "http://127.0.0.1/q").receive(1, wait=0, visibility=30)
+    assert (delivery.deadline, seen.operations) == (None, ["ReceiveMessage"])
+    assert delivery.attributes["deadline"]["StringValue"] == value
+    ours = {"id": {"StringValue": "x"}, "deadline": {"DataType": "Number", "StringValue": "1700005000"}}
+    seen.replies = [(200, {"Messages": [{**message, "MessageAttributes": ours}]})]
+    (delivery,) = Sqs(client, "http://127.0.0.1/q").receive(1, wait=0, visibility=30)
+    assert delivery.deadline == 1_700_005_000.0
+
+
+def test_a_deadline_beyond_all_time_is_none(services: Any, queue: Sqs) -> None:
+    """What no reader would take for a moment is not sent."""
+    queue.send("work", within=1e40)
+    (delivery,) = take(queue)
+    assert set(delivery.attributes) == {"id"}
+
+
+def test_a_group_stays_in_order(local: Callable[..., Any], script: Callable[..., Any], clock: ManualRuntime) -> None:
+    """One of each group in a batch: what is sent again would come behind what followed it."""
+    client = local("sqs")
+    stored: list[str] = []
+    turned_away = ["b0"]
+
+    def answer() -> Any:
+        good, bad = [], []
+        for entry in seen.sent[-1].body["Entries"]:
+            body = entry["MessageBody"]
+            if body in turned_away:
+                bad.append({"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"})
+            else:
+                stored.append(body)
+                good.append({"Id": entry["Id"], "MessageId": body, "MD5OfMessageBody": None})
+        if always not in turned_away:
+            turned_away.clear()
+        return 200, {"Successful": good, "Failed": bad}
+
+    always = "a1"
+    seen = script(client, answer)
+    queue = Sqs(client, "http://127.0.0.1/q.fifo")
+    messages = [Outgoing(f"{group}{number}", group=group) for group in "ab" for number in range(3)]
+    sent = queue.send_many(messages)
+    assert [one.message_id for one in sent] == [one.body for one in messages]
+    assert [one for one in stored if one[0] == "a"] == ["a0", "a1", "a2"]
+    assert [one for one in stored if one[0] == "b"] == ["b0", "b1", "b2"]
+    batches = [[entry["MessageBody"] for entry in one.body["Entries"]] for one in seen.sent]
+    assert batches == [["a0", "b0"], ["b0", "a1"], ["b1", "a2"], ["b2"]]
+    stored.clear()
+    turned_away.append(always)
+    with pytest.raises(UnfinishedBatchError) as caught:
+        queue.send_many(messages)
+    assert [one.body for one in caught.value.left if isinstance(one, Outgoing)] == ["a1", "a2", "b2"]
+    assert stored == ["a0", "b0", "b1"]
+
+
+def test_a_receive_waits_no_longer_than_the_client(local: Callable[..., Any], script: Callable[..., Any]) -> None:
+    """A wait that the read timeout cuts off would hide what came meanwhile."""
+    for options, waited in (({}, 20), ({"read_timeout": 5.0}, 4), ({"read_timeout": 0.5}, 0)):
+        client = local("sqs", **options)
+        seen = script(client, (200, {}))
+        Sqs(client, "http://127.0.0.1/q").receive(1, wait=20, visibility=60)
+        assert seen.sent[0].body["WaitTimeSeconds"] == waited
+
+
+def test_what_cannot_be_sent_is_said_without_showing_it() -> None:
+    """Half a pair of surrogates has no place in UTF-8; a group may be a person."""
+    plain, fifo = (Sqs(object(), name, retry=None, breaker=None) for name in ("q", "q.fifo"))
+    for call, wrong in (
+        (lambda: plain.send("planted\ud800"), r"Sqs\.send\.body must be text that UTF-8 has a place for"),
+        (lambda: plain.send("b", id="planted\ud800"), r"Sqs\.send\.id must be text that UTF-8 has a place for"),
+        (lambda: plain.send("b", group="planted"), r"Sqs\.send\.group must be given for a FIFO queue and no other"),
+        (lambda: fifo.send("planted"), r"Sqs\.send\.group must be given for a FIFO queue and no other; got None"),
+    ):
+        with pytest.raises(OptionError, match=wrong) as caught:
+            call()
+        assert "planted" not in str(caught.value)

@@ -464,9 +464,11 @@ class TestByHand:
         circuit.circuit.force_open(100.0, by="a")
         circuit.circuit.force_open(10.0, by="b")
         clock.advance(50.0)
-        circuit.refused()
+        assert circuit.refused().retry_after == 50.0
+        circuit.circuit.force_open(10.0, by="a")
+        assert circuit.refused().retry_after == 50.0
         circuit.circuit.release(by="a")
-        assert circuit.state is State.forced_open
+        assert circuit.state is State.half_open
 
     def test_every_holder_must_let_go(self, hand: Hands) -> None:
         """The last one opens the door."""
@@ -477,6 +479,36 @@ class TestByHand:
         circuit.circuit.release(by="nobody")
         assert circuit.state is State.forced_open
         circuit.circuit.release(by="a")
+        assert circuit.state is State.half_open
+
+    def test_a_hold_that_ran_out_does_not_outlive_another(self, hand: Hands, clock: ManualRuntime) -> None:
+        """One for ten seconds, one without an end: when the second lets go, nobody holds it any more."""
+        circuit = hand()
+        circuit.circuit.force_open(10.0, by="a")
+        circuit.circuit.force_open(by="b")
+        clock.advance(11.0)
+        circuit.circuit.release(by="b")
+        assert circuit.state is State.half_open
+
+    def test_what_is_left_of_another_hold_is_left(self, hand: Hands, clock: ManualRuntime) -> None:
+        """The one that goes on holding it does so for its own time."""
+        circuit = hand()
+        circuit.circuit.force_open(10.0, by="a")
+        circuit.circuit.force_open(by="b")
+        clock.advance(4.0)
+        circuit.circuit.release(by="b")
+        assert circuit.refused().retry_after == circuit.circuit.refusal() == 6.0
+        clock.advance(6.0)
+        circuit.succeed()
+        assert circuit.state is State.closed
+
+    def test_what_begins_forced_open_is_held_too(self, hand: Hands) -> None:
+        """By nobody in particular, as with a plain `force_open()`."""
+        circuit = hand(initial="forced_open")
+        circuit.circuit.force_open(1.0, by="a")
+        circuit.circuit.release(by="a")
+        assert circuit.state is State.forced_open
+        circuit.circuit.release()
         assert circuit.state is State.half_open
 
     def test_a_hold_that_ran_out_holds_nobody(self, hand: Hands, clock: ManualRuntime) -> None:

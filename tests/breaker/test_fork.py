@@ -6,14 +6,17 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resilient_faces import Breaker, bulkhead, rate_limit, timeout
 from resilient_faces._core.outcome import Permit
-from resilient_faces._core.runtime import RUNTIME
-from resilient_faces.breaker import State, consecutive
+from resilient_faces._core.runtime import RUNTIME, OwnLock
+from resilient_faces.breaker import MemoryStore, Shared, State, consecutive
+from resilient_faces.limits import MemoryLimiterStore
+from resilient_faces.telemetry.ledger import Ledger
 
 pytestmark = [
     pytest.mark.other_platform,
@@ -53,6 +56,14 @@ def _half_open() -> Breaker:
 
 def _reset() -> None:
     raise ConnectionResetError
+
+
+def test_a_child_waits_for_no_thread_of_its_parent_at_a_store(clock: Any) -> None:
+    """A thread of the parent may be at the store as it forks, and is not in the child."""
+    store = MemoryStore()
+    store.save("db/", Shared(1, "open", 5.0), 0)
+    with store._lock:
+        assert in_child(lambda: not store._lock.locked() and store.load("db/").version) == 1  # type: ignore[union-attr]
 
 
 def test_a_child_has_no_probe(clock: Any) -> None:
@@ -144,3 +155,60 @@ def test_a_limiter_works_on(resilience: None) -> None:
     limiter = rate_limit(1000.0)
     with limiter._lock:
         assert in_child(lambda: limiter.reserve() >= 0.0) is True
+
+
+def test_stores_in_memory_work_on(clock: Any) -> None:
+    """Their locks are renewed."""
+    circuits, slots = MemoryStore(), MemoryLimiterStore()
+    breaker = Breaker("db", store=circuits, refresh=0.0)
+    breaker.call(lambda: "fine")
+
+    def ask() -> object:
+        done: list[object] = []
+
+        def use() -> None:
+            done.append(breaker.call(lambda: "fine"))
+            done.append(slots.join("limiter", "child", 1.0))
+
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(5.0)
+        return done
+
+    with circuits._lock, slots._lock:
+        assert in_child(ask) == ["fine", 1]
+
+
+def test_a_ledger_works_on(tmp_path: Path) -> None:
+    """Likewise."""
+    ledger = Ledger(tmp_path / "ledger")
+
+    def ask() -> object:
+        thread = threading.Thread(target=lambda: ledger.write(by="child"), daemon=True)
+        thread.start()
+        thread.join(5.0)
+        return (tmp_path / "ledger").read_text()
+
+    with ledger._lock:
+        assert in_child(ask) == '{"by":"child"}\n'
+    ledger.close()
+
+
+def test_a_lock_of_its_own(clock: Any) -> None:
+    """For whatever has nothing else to renew."""
+    lock = OwnLock()
+
+    def ask() -> object:
+        done: list[str] = []
+
+        def use() -> None:
+            with lock:
+                done.append("fine")
+
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(5.0)
+        return done
+
+    with lock:
+        assert in_child(ask) == ["fine"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
+from contextvars import Context
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +19,11 @@ from resilient_faces import (
     DecorationError,
     Event,
     Fault,
+    Guard,
     Kind,
     OptionError,
     UnknownOptionError,
+    bulkhead,
     circuit_breaker,
     circuits,
     fallback,
@@ -27,8 +32,9 @@ from resilient_faces import (
     listen,
     retry,
 )
+from resilient_faces._core.context import PROBES
 from resilient_faces._core.outcome import Verdict
-from resilient_faces.breaker import State, consecutive, failure_rate
+from resilient_faces.breaker import MemoryStore, State, consecutive, failure_rate, slow_rate
 from resilient_faces.faults import rule
 from resilient_faces.testing import ManualRuntime, Mode, script
 
@@ -387,7 +393,7 @@ def test_the_snapshot(mode: Mode, clock: ManualRuntime) -> None:
 # -- with blocks ---------------------------------------------------------------------------------------------------
 
 
-def _block(breaker: Breaker, asynchronous: bool, error: BaseException | None = None) -> None:
+def _block(breaker: Breaker | Guard[object], asynchronous: bool, error: BaseException | None = None) -> None:
     if not asynchronous:
         with breaker:
             if error is not None:
@@ -474,6 +480,157 @@ def test_a_block_with_a_retry_is_refused(resilience: None) -> None:
         raise AssertionError
 
 
+AROUND = {"alone": (), "a retry": (retry(attempts=1),), "a retry with hooks": (retry(before_attempt=lambda _: None),)}
+
+
+# -- calls within calls --------------------------------------------------------------------------------------------
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "own": {},
+    "shared": {"store": MemoryStore()},
+    "timed": {"trips": slow_rate(0.5, slower_than=1.0, calls=2, minimum=2)},
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_circuit_that_a_call_comes_to_twice_closes_again(
+    mode: Mode, clock: ManualRuntime, options: str, around: str
+) -> None:
+    """The inner call is part of the outer one's probe: a place of its own it would never get."""
+    policy = Breaker("db", recovery_timeout=5.0, **OPTIONS[options])
+    guarded = guard(*AROUND[around], policy)
+    policy.circuit.force_open(5.0)
+    clock.advance(5.0)
+    made: list[int] = []
+
+    def walk(depth: int) -> str:
+        made.append(policy.circuit.snapshot().probes)
+        return "fine" if depth == 0 else guarded.call(walk, depth - 1)
+
+    assert mode.call(guarded(mode.wrap(walk)), 2) == "fine"
+    assert made == [1, 1, 1]
+    assert policy.circuit.state is State.closed
+
+
+def test_blocks_of_one_circuit_nest_in_its_probe(clock: ManualRuntime) -> None:
+    """A block within a call, a call within a block."""
+    breaker = Breaker("db", recovery_timeout=5.0)
+    breaker.circuit.force_open(5.0)
+    clock.advance(5.0)
+    with breaker:
+        assert breaker.call(script("fine").function()) == "fine"
+        with breaker:
+            pass
+        assert breaker.circuit.snapshot().probes == 1
+    assert breaker.circuit.state is State.closed
+
+
+def test_who_comes_after_the_probe_is_a_call_of_its_own(clock: ManualRuntime) -> None:
+    """Nothing of the last probe is left, so the next one takes a place, and others are refused meanwhile."""
+    breaker = Breaker("db", recovery_timeout=5.0, growth=1.0, trips=consecutive(1))
+    for _ in range(3):
+        breaker.circuit.force_open(5.0)
+        clock.advance(5.0)
+        with pytest.raises(KeyError):
+            breaker.call(script(KeyError()).function())
+        assert PROBES.get() == ()
+        clock.advance(5.0)
+        with breaker, pytest.raises(CircuitOpenError):
+            Context().run(breaker.call, script("unused").function())
+        assert PROBES.get() == ()
+
+
+# -- judgements that raise -----------------------------------------------------------------------------------------
+
+
+class Confused(Exception):
+    """What a judgement of the user's raises."""
+
+
+def confused(*_: object) -> bool:
+    raise Confused
+
+
+def confused_by_keys(error: BaseException) -> Fault | None:
+    if isinstance(error, KeyError):
+        raise Confused
+    return None
+
+
+JUDGEMENTS = {
+    "failures": {"failures": confused},
+    "ignore": {"ignore": confused},
+    "trip_on": {"trip_on": confused},
+    "on_result": {"on_result": confused},
+    "classify": {"classify": first_match(confused_by_keys)},
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("judgement", JUDGEMENTS)
+def test_a_judgement_that_raises_gives_the_place_of_the_probe_back(
+    mode: Mode, clock: ManualRuntime, judgement: str, shared: bool, around: str
+) -> None:
+    """Its error comes out, the probe was no evidence, and the next call may try."""
+    if shared:
+        breaker = Breaker("db", recovery_timeout=5.0, store=MemoryStore(), **JUDGEMENTS[judgement])
+    else:
+        breaker = Breaker("db", recovery_timeout=5.0, **JUDGEMENTS[judgement])
+    policies = guard(*AROUND[around], breaker)
+    breaker.circuit.force_open(5.0)
+    clock.advance(5.0)
+    with pytest.raises(Confused):
+        mode.run(policies, script("value" if judgement == "on_result" else KeyError()))
+    snapshot = breaker.circuit.snapshot()
+    assert (snapshot.state, snapshot.probes) == (State.half_open, 0)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["with", "async with"])
+@pytest.mark.parametrize("judgement", [name for name in JUDGEMENTS if name != "on_result"])
+def test_a_judgement_that_raises_leaves_every_block(clock: ManualRuntime, judgement: str, asynchronous: bool) -> None:
+    """The policies further out are left as well."""
+    breaker, limit = Breaker("db", recovery_timeout=5.0, **JUDGEMENTS[judgement]), bulkhead(1)
+    breaker.circuit.force_open(5.0)
+    clock.advance(5.0)
+    for _ in range(2):  # the second finds a place in both
+        with pytest.raises(Confused):
+            _block(guard(limit, breaker), asynchronous, KeyError())
+    assert (breaker.circuit.snapshot().probes, limit.snapshot().running) == (0, 0)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["with", "async with"])
+def test_a_block_reads_the_classification_of_its_guard(clock: ManualRuntime, asynchronous: bool) -> None:
+    """Not the default one."""
+    breaker = Breaker("db", trips=consecutive(1))
+    with pytest.raises(Said):
+        _block(guard(breaker, classify=by_kind), asynchronous, Said(Kind.not_found))
+    assert breaker.circuit.state is State.closed
+
+
+def test_another_policy_s_answer_is_not_judged(mode: Mode, clock: ManualRuntime) -> None:
+    """A fallback's value says nothing of the dependency."""
+    breaker = Breaker("db", trips=consecutive(1), on_result=lambda value: value is None)
+    assert mode.run(guard(breaker, fallback(value=None)), script(ConnectionResetError())) is None
+    assert breaker.circuit.state is State.closed
+
+
+def test_a_look_from_further_out_that_raises_comes_after_the_count(mode: Mode, clock: ManualRuntime) -> None:
+    """The call succeeded as far as the circuit can see; what the retry chokes on is its own affair."""
+    breaker = Breaker("db", trips=failure_rate(0.5, calls=10))
+    with pytest.raises(Confused):
+        mode.run(guard(retry(on_result=confused), breaker), script("fine"))
+    assert breaker.circuit.snapshot().figures["failure_rate_calls"] == 1
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_replaces_nothing(clock: ManualRuntime, copied: Callable[[object], Breaker]) -> None:
+    """What `replace=True` made is there, and its copies work with the same circuit."""
+    made = Breaker("db", replace=True)
+    assert copied(made).circuit is made.circuit
+
+
 # -- options and preset --------------------------------------------------------------------------------------------
 
 
@@ -490,6 +647,12 @@ def test_a_block_with_a_retry_is_refused(resilience: None) -> None:
         ({"trips": consecutive}, "Breaker.trips must be one or more rules"),
         ({"trips": ()}, "Breaker.trips must be one or more rules"),
         ({"failures": 5}, "Breaker.failures must be exception classes, kinds of fault or predicates; got 5."),
+        ({"ignore": iter([KeyError])}, "An iterator can be read once only: give a tuple."),
+        (
+            {"initial": ["open"]},
+            "Breaker.initial must be one of closed, open, forced_open, disabled, metrics_only; got",
+        ),
+        ({"replace": "no"}, "Breaker.replace must be True or False; got 'no'."),
         ({"key": "host"}, "Breaker.key must be callable; got 'host'."),
         ({"store": object()}, "Breaker.store must be a BreakerStore"),
         ({"max_keys": 0}, "Breaker.max_keys must be 1 or more"),
@@ -590,11 +753,11 @@ class _NoLock:
     def __exit__(self, *error: object) -> None: ...
 
 
-def test_a_closed_circuit_is_not_locked(mode: Mode) -> None:
+def test_a_closed_circuit_is_not_locked(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that succeeds costs a look at the circuit's slot: no lock is taken, no event is told."""
     breaker = Breaker("calm")
     guarded = breaker(mode.wrap(lambda: "ok"))
-    breaker.circuit._lock = _NoLock()  # type: ignore[assignment]
+    monkeypatch.setattr(breaker.circuit, "_lock", _NoLock())
     told: list[Event] = []
     stop = listen(told.append)
     assert mode.call(guarded) == "ok"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from resilient_faces import Breaker, DuplicateNameError, circuit_breaker, circuits
-from resilient_faces.breaker import State, consecutive, failure_rate
+from resilient_faces import Breaker, CircuitOpenError, DuplicateNameError, circuit_breaker, circuits
+from resilient_faces.breaker import Circuit, State, consecutive, failure_rate
 from resilient_faces.testing import ManualRuntime, Mode, script
 
 
@@ -278,6 +279,29 @@ def test_keys_are_bounded_and_the_oldest_calm_one_goes(clock: ManualRuntime) -> 
     assert circuits.of("host", "down").state is State.open
 
 
+def test_what_has_something_to_remember_goes_last(clock: ManualRuntime) -> None:
+    """A key that is held by hand, and one whose calls fail, outlast those that are quiet."""
+    breaker = Breaker("host", trips=failure_rate(0.9, calls=10), key=lambda host, *_: host, max_keys=3)
+    guarded = breaker(lambda host, bad=False: boom() if bad else host)
+    breaker.circuit_of("held").disable()
+    guarded("failing")
+    fail(guarded, "failing", True)
+    for number in range(20):
+        guarded(f"h{number}")
+    assert {one.key for one in circuits} == {"held", "failing", "h19"}
+    assert circuits.of("host", "held").state is State.disabled
+
+
+def test_looking_at_a_name_with_keys_makes_no_circuit(clock: ManualRuntime) -> None:
+    """Before the first key there is none."""
+    breaker = Breaker("host", key=lambda host: host)
+    assert circuits.named("host") == []
+    assert list(circuits) == []
+    with pytest.raises(KeyError, match="has keys"):
+        circuits["host"]
+    assert breaker.circuit_of("a") is circuits.named("host")[0]
+
+
 def test_an_evicted_key_begins_anew(clock: ManualRuntime) -> None:
     """Its function does not go on with the circuit that nobody can see any more."""
     guarded = Breaker("host", trips=consecutive(2), key=lambda host, *_: host, max_keys=1)(
@@ -287,6 +311,87 @@ def test_an_evicted_key_begins_anew(clock: ManualRuntime) -> None:
     guarded("b")
     fail(guarded, "a", True, times=2)
     assert circuits.of("host", "a").state is State.open
+
+
+def test_threads_bring_new_keys(clock: ManualRuntime) -> None:
+    """None of them disturbs another's call."""
+    guarded = Breaker("host", key=lambda host: host)(lambda host: host)
+    failed: list[BaseException] = []
+
+    def ask(thread: int) -> None:
+        try:
+            for number in range(600):
+                assert guarded((thread, number)) == (thread, number)
+        except BaseException as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failed == []
+
+
+def test_instances_go_while_another_looks_for_a_place(clock: ManualRuntime) -> None:
+    """The collector may take a circuit at any moment."""
+
+    class Instance:
+        pass
+
+    class Watched(Circuit):
+        """A circuit that takes the next instance with it when it is looked at."""
+
+        @property
+        def calm(self) -> None:  # type: ignore[override]
+            instances.pop()
+
+        @calm.setter
+        def calm(self, _: object) -> None:
+            pass
+
+    instances = [Instance() for _ in range(4)]
+    family = Breaker(max_keys=4)._family
+    for number, instance in enumerate(instances):
+        family.watch(number, instance)
+        family.of(number).force_open()
+    assert family.live is not None
+    family.live[0] = Watched("", family.terms.settings)
+    del instance
+    assert family.of("new") is family.live["new"]
+    assert 3 not in family.live
+
+
+def test_nothing_is_kept_of_keys_whose_circuits_are_gone(clock: ManualRuntime) -> None:
+    """A function remembers about as many as there are."""
+    guarded = Breaker("host", key=lambda host: host, max_keys=50)(lambda host: host)
+    for number in range(1000):
+        guarded(number)
+    gc.collect()
+    assert sum(isinstance(one, Circuit) and one.name == "host" for one in gc.get_objects()) <= 2 * 50
+
+
+def test_an_instance_given_by_name(clock: ManualRuntime) -> None:
+    """`Camera.frame(self=camera)` is a call on that camera; without one it is the usual TypeError."""
+
+    class Camera:
+        @Breaker(trips=consecutive(1))
+        def frame(self, bad: bool = False) -> str:
+            return boom() if bad else "frame"
+
+    one, other = Camera(), Camera()
+    with pytest.raises(ConnectionResetError):
+        Camera.frame(self=one, bad=True)
+    with pytest.raises(CircuitOpenError):
+        one.frame()
+    assert Camera.frame(self=other) == other.frame() == "frame"
+    with pytest.raises(TypeError, match="self"):
+        Camera.frame()  # type: ignore[call-arg]
 
 
 def test_threads_make_one_circuit_for_one_key(clock: ManualRuntime) -> None:

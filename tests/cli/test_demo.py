@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ pytest.importorskip("click", reason="the extra `cli` is not installed")
 pytest.importorskip("boto3", reason="the extra `aws` is not installed")
 pytest.importorskip("skimage", reason="the extra `demo` is not installed")
 
+from resilient_faces.cli.demo import _program
 from resilient_faces.testing.emulator import EmulatorUnavailable, cache_folder, ensure_environment
 
 COMMAND = [sys.executable, "-m", "resilient_faces"]
@@ -198,6 +200,14 @@ def test_without_scikit_image_nothing_is_started(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "resilient-faces[demo]" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", str(Path(sys.executable).parent)])
+def test_what_it_says_to_run_can_be_run(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Also where the command is not to be found by its name, as under `run.py`."""
+    monkeypatch.setenv("PATH", path)
+    done = subprocess.run([*shlex.split(_program()), "demo", "--help"], capture_output=True, text=True, check=False)
+    assert "Usage: resilient-faces demo" in done.stdout
 
 
 def test_clean_says_what_it_removed(tmp_path: Path) -> None:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+
 import pytest
 
-from resilient_faces import Answer, Chain, Event, Kind, LastGood, OptionError, chain, guard, last_good, listen, retry
+from resilient_faces import (
+    Answer,
+    Chain,
+    Event,
+    Kind,
+    LastGood,
+    OptionError,
+    bulkhead,
+    chain,
+    guard,
+    last_good,
+    listen,
+    retry,
+)
 from resilient_faces.retry import none
 from resilient_faces.testing import ManualRuntime, Mode, script
 
@@ -186,6 +202,44 @@ class TestLastGood:
         assert mode.call(guarded, {"id": 1, "pixels": [2]}) == "fresh"
         with pytest.raises(TypeError, match=r"LastGood.key must be given for scripted"):
             mode.run(last_good(60.0), script("fresh"), {"id": 1})
+
+    def test_a_joint_inside_changes_no_key(self, mode: Mode, clock: ManualRuntime) -> None:
+        """Each decorating makes another function of the same one: its answers are the same place in memory."""
+        policy = guard(last_good(60.0), bulkhead(1))
+        target = mode.function(script("fresh", ConnectionResetError()))
+        guarded = policy(target)
+        assert mode.call(guarded) == "fresh"
+        assert mode.call(policy(target)) == "fresh"
+        assert mode.call(guarded.call_with_report)[0] == "fresh"
+
+    def test_a_foreign_wrapper_has_answers_of_its_own(self, clock: ManualRuntime) -> None:
+        """It copies our notes, but it is another function."""
+        policy = last_good(60.0)
+        inner = guard(policy, bulkhead(1))(script("fresh", ConnectionResetError()).function())
+
+        @functools.wraps(inner)
+        def doubled() -> str:
+            return f"{inner()}{inner()}"
+
+        inner()
+        assert inner() == "fresh"
+        assert policy(doubled)() == "freshfresh"
+        assert inner() == "fresh"
+
+    def test_what_is_dropped_may_call_the_same_function(self, clock: ManualRuntime) -> None:
+        """The end of a value runs code of the user's; no lock is held then."""
+
+        class Value:
+            def __del__(self) -> None:
+                ended.append(guarded(0))
+
+        ended: list[object] = []
+        guarded = last_good(60.0, max_entries=1)(lambda number: Value() if number else "none")
+        asking = threading.Thread(target=lambda: (guarded(1), guarded(2), guarded(0)), daemon=True)
+        asking.start()
+        asking.join(10.0)
+        assert not asking.is_alive()
+        assert ended[:2] == ["none", "none"]
 
     def test_forget(self, mode: Mode, clock: ManualRuntime) -> None:
         """By hand."""

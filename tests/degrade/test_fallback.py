@@ -268,5 +268,13 @@ def test_options_are_checked(resilience: None) -> None:
         Fallback(by_error={"x": 1}, by_kind={"timeout": 1}, on=5, on_result=3)  # type: ignore[dict-item, arg-type]
     for option in ("by_error", "by_kind", "on must", "on_result"):
         assert f"Fallback.{option}" in str(caught.value)
+    with pytest.raises(OptionError) as caught:
+        Fallback(by_error=[ValueError], by_kind={Kind.timeout}, name=5)  # type: ignore[arg-type]
+    for words in (
+        "by_error must be a mapping of",
+        "by_kind must be a mapping of",
+        "Fallback.name must be a name; got 5.",
+    ):
+        assert words in str(caught.value)
     with pytest.raises(OptionError, match="Did you mean value"):
         fallback(valu=1)  # type: ignore[call-arg]

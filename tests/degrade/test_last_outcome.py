@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resilient_faces import RetryableError, fallback, guard, last_outcome, retry
+from resilient_faces import RetryableError, fallback, guard, last_outcome, retry, timeout
 from resilient_faces.testing import ManualRuntime, script
 
 
@@ -44,3 +44,14 @@ def test_the_answer_after_the_last_attempt_is_the_last_outcome(clock: ManualRunt
     assert (found.source, found.degraded) == ("zero", True)
     assert found.fault is not None
     assert found.fault.code == "RetryableError"
+
+
+def test_it_comes_out_of_a_worker_thread(clock: ManualRuntime) -> None:
+    """A time limit around blocking code has a thread of its own; what happens in there is this call's outcome."""
+    assert guard(timeout(5.0), fallback(value="stale"))(script(RetryableError()).function())() == "stale"
+    found = last_outcome()
+    assert found is not None
+    assert (found.source, found.degraded) == ("fallback", True)
+    with pytest.raises(RetryableError):
+        guard(timeout(5.0), fallback(value=0, on=KeyError))(script(RetryableError()).function())()
+    assert last_outcome() is None

@@ -146,6 +146,73 @@ def test_other_circuits_do_not(mode: Mode, clock: ManualRuntime) -> None:
     assert services.degraded() == ()
 
 
+class TestFollowingCircuits:
+    """What circuits do is looked at; an event is a hint to do so."""
+
+    def test_every_key_counts(self, mode: Mode, clock: ManualRuntime) -> None:
+        """One host that comes back does not speak for the others."""
+        breaker = Breaker("host", trips=consecutive(1), recovery_timeout=5.0, key=lambda host: host)
+        services.register("hosts", circuits=("host",))
+        for host in ("a", "b"):
+            with pytest.raises(ConnectionResetError):
+                mode.run(breaker, script(ConnectionResetError()), host)
+        clock.advance(5.0)
+        mode.run(breaker, script("fine"), "a")
+        assert services.health_of("hosts").status == "degraded"
+        mode.run(breaker, script("fine"), "b")
+        assert (services.health_of("hosts").status, services.health_of("hosts").recoveries) == ("healthy", 1)
+
+    def test_events_in_the_wrong_order(self, clock: ManualRuntime) -> None:
+        """A listener that closes the circuit again makes later ones hear of that first."""
+        breaker = Breaker("db", trips=consecutive(1))
+        listen(lambda told: breaker.circuit.reset() if told.status == "open" else None)
+        services.register("database", "critical", circuits=("db",))
+        heard: list[str] = []
+        listen(lambda told: heard.append(told.status))
+        with pytest.raises(ConnectionResetError):
+            breaker.call(script(ConnectionResetError()).function())
+        assert heard[:2] == ["closed", "open"]
+        assert services.health().http_status == 200
+
+    def test_a_circuit_that_is_open_already(self, clock: ManualRuntime) -> None:
+        """Registering looks, and so does asking: nothing need happen in between."""
+        breaker = Breaker("db", trips=consecutive(1))
+        breaker.circuit.force_open()
+        services.register("database", circuits=("db",))
+        assert services.degraded() == ("database",)
+        assert services.health_of("database").reason == "forced_open"
+        breaker.circuit.disable()
+        assert not services.is_degraded("database")
+
+    def test_by_hand_is_not_undone_by_a_look(self, clock: ManualRuntime) -> None:
+        """Who marked it says when it is over; or a circuit that closes does."""
+        breaker = Breaker("db", trips=consecutive(1), recovery_timeout=5.0)
+        services.register("database", circuits=("db",))
+        services.degrade("database", "maintenance")
+        assert services.health_of("database").reason == "maintenance"
+        with pytest.raises(ConnectionResetError):
+            breaker.call(script(ConnectionResetError()).function())
+        clock.advance(5.0)
+        breaker.call(script("fine").function())
+        assert not services.is_degraded("database")
+
+    def test_a_circuit_without_a_name(self, clock: ManualRuntime) -> None:
+        """It is found by nobody: what its events say is all there is."""
+        breaker = Breaker(trips=consecutive(1), recovery_timeout=5.0)
+        failing = script(ConnectionResetError(), "fine").function()
+        guarded = breaker(failing)
+        services.register("nameless", circuits=("scripted", "Scripted.function.scripted"))
+        heard: list[str] = []
+        listen(lambda told: heard.append(told.name) if told.type == "transition" else None)
+        with pytest.raises(ConnectionResetError):
+            guarded()
+        assert heard[0] in ("scripted", "Scripted.function.scripted")
+        assert services.is_degraded("nameless")
+        clock.advance(5.0)
+        guarded()
+        assert not services.is_degraded("nameless")
+
+
 def test_registering_again_changes_the_criticality(clock: ManualRuntime) -> None:
     """And not how things stand."""
     services.degrade("db", "x")

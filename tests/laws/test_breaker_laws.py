@@ -28,6 +28,7 @@ from resilient_faces.breaker import State, consecutive, failure_rate, failures_w
 from resilient_faces.testing import ManualRuntime, fresh
 
 FIRST, GROWTH, LONGEST, LEASE = 5.0, 2.0, 30.0, 8.0
+HOLDERS = st.sampled_from([None, "a", "b"])
 VERDICTS = st.sampled_from(list(Verdict))
 
 
@@ -54,6 +55,7 @@ class Circuits(RuleBasedStateMachine):
             probe_lease=LEASE,
         ).circuit
         self.state, self.generation = State.closed, 0
+        self.holders = {}
         self.row = self.failures = self.rejected = self.opened = self.reopenings = 0
         self.until = 0.0
         self.flying: dict[int, float] = {}  # id of a probe's permit: when its lease ends
@@ -68,6 +70,7 @@ class Circuits(RuleBasedStateMachine):
 
     def _go(self, state: State) -> None:
         self.state = state
+        self.holders: dict[str | None, float] = {}
         self.generation += 1
         self.row = self.succeeded = self.failed = 0
         self.flying = {}
@@ -182,17 +185,16 @@ class Circuits(RuleBasedStateMachine):
         self.circuit.reset()
         self._go(State.closed)
 
-    @rule(seconds=st.sampled_from([None, 3.0, 10.0]))
-    def force_open(self, seconds: float | None) -> None:
+    @rule(seconds=st.sampled_from([None, 3.0, 10.0]), by=HOLDERS)
+    def force_open(self, seconds: float | None, by: str | None) -> None:
         """By hand: open, with or without an end."""
-        self.circuit.force_open(seconds)
+        self.circuit.force_open(seconds, by=by)
         until = math.inf if seconds is None else self.clock.now + seconds
-        if self.state is State.forced_open:
-            self.until = max(self.until, until)
-        else:
+        if self.state is not State.forced_open:
             self._go(State.forced_open)
-            self.until = until
             self.opened += 1
+        self.holders[by] = max(until, self.holders.get(by, 0.0))
+        self.until = max(self.holders.values())
 
     @rule()
     def disable(self) -> None:
@@ -201,12 +203,15 @@ class Circuits(RuleBasedStateMachine):
         if self.state is not State.disabled:
             self._go(State.disabled)
 
-    @rule()
-    def release(self) -> None:
-        """By hand: the end of force_open and disable."""
-        self.circuit.release()
+    @rule(by=HOLDERS)
+    def release(self, by: str | None) -> None:
+        """By hand: the end of force_open and disable. Who still holds it does so for their own time."""
+        self.circuit.release(by=by)
         if self.state is State.forced_open:
-            self._go(State.half_open)
+            self.holders.pop(by, None)
+            self.until = max(self.holders.values(), default=self.clock.now)
+            if self.until <= self.clock.now:
+                self._go(State.half_open)
         elif self.state is State.disabled:
             self._go(State.closed)
 

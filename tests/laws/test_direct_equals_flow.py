@@ -8,6 +8,7 @@ release, disable or trip the very circuit that it runs under.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator
@@ -58,6 +59,25 @@ class DoNothing:
         return (yield from inner(call))
 
 
+class StandAside:
+    """A joint that passes everything on: what is around it and what is within it know nothing of each other."""
+
+    def around(self, function: Callable[..., Any], asynchronous: bool) -> Callable[..., Any]:
+        if asynchronous:
+
+            @functools.wraps(function)
+            async def passing_async(*args: object, **kwargs: object) -> object:
+                return await function(*args, **kwargs)
+
+            return passing_async
+
+        @functools.wraps(function)
+        def passing(*args: object, **kwargs: object) -> object:
+            return function(*args, **kwargs)
+
+        return passing
+
+
 class Again(RetryableError):
     pass
 
@@ -70,6 +90,14 @@ class Interrupt(BaseException):
     pass
 
 
+class Confusing(Exception):
+    """An error that the classification chokes on."""
+
+
+class Puzzling(Exception):
+    """An error that the policies' own judgements choke on."""
+
+
 ERRORS: dict[str, type[BaseException]] = {
     "transient": Again,
     "throttled": Throttled,
@@ -78,10 +106,30 @@ ERRORS: dict[str, type[BaseException]] = {
     "missing": FileNotFoundError,
     "trips": PermissionError,
     "interrupt": Interrupt,
+    "confusing": Confusing,
+    "puzzling": Puzzling,
 }
-classification = first_match(
-    lambda error: Fault(Kind.throttled, "SlowDown", retry_after=2.5) if isinstance(error, Throttled) else None
-)
+
+
+def _classify(error: BaseException) -> Fault | None:
+    if isinstance(error, Confusing):
+        raise ZeroDivisionError
+    return Fault(Kind.throttled, "SlowDown", retry_after=2.5) if isinstance(error, Throttled) else None
+
+
+def _denied(error: BaseException) -> bool:
+    if isinstance(error, Puzzling):
+        raise ZeroDivisionError
+    return isinstance(error, PermissionError)
+
+
+def _bad(value: object) -> bool:
+    if value == "puzzling value":
+        raise ZeroDivisionError
+    return value == "bad"
+
+
+classification = first_match(_classify)
 
 
 # -- what can happen -----------------------------------------------------------------------------------------------
@@ -120,8 +168,11 @@ SECONDS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.0, 2.0, 3.0, 7.0])
 ADVANCE = st.builds(Do, st.just("advance"), SECONDS)
 BY_HAND = st.builds(Do, st.sampled_from(["reset", "force", "release", "disable", "observe"]), SECONDS)
 CALL = st.just(Do("call"))
-OUTCOMES = st.sampled_from(["ok", "ok", "ok", "bad", "transient", "transient", *ERRORS])
+OUTCOMES = st.sampled_from(["ok", "ok", "ok", "bad", "puzzling value", "transient", "transient", *ERRORS])
 ATTEMPTS = st.builds(Attempt, st.lists(st.one_of(ADVANCE, ADVANCE, CALL, BY_HAND), max_size=3).map(tuple), OUTCOMES)
+JUDGED = ATTEMPTS.map(
+    lambda one: replace(one, outcome="bad") if "uzzling" in one.outcome or "conf" in one.outcome else one
+)
 BETWEEN = st.lists(st.one_of(CALL, CALL, CALL, ADVANCE, BY_HAND), min_size=1, max_size=12)
 RULES = st.one_of(
     st.builds(consecutive, st.integers(1, 4)),
@@ -138,8 +189,8 @@ BREAKERS = st.fixed_dictionaries(
         "growth": st.sampled_from([1.0, 2.0]),
         "probes": st.integers(1, 3),
         "probe_lease": st.sampled_from([0.75, 5.0]),
-        "on_result": st.sampled_from([None, lambda value: value == "bad"]),
-        "trip_on": st.sampled_from([None, PermissionError]),
+        "on_result": st.sampled_from([None, _bad]),
+        "trip_on": st.sampled_from([None, PermissionError, _denied]),
         "ignore": st.sampled_from([None, ValueError]),
     }
 )
@@ -149,7 +200,7 @@ RETRIES = st.fixed_dictionaries(
         "backoff": st.sampled_from([fixed(0.0), fixed(1.0), exponential(0.5, cap=3.0)]),
         "jitter": st.sampled_from([none(), full(), decorrelated()]),
         "idempotent": st.booleans(),
-        "on_result": st.sampled_from([None, lambda value: value == "bad"]),
+        "on_result": st.sampled_from([None, _bad]),
         "retriers": st.sampled_from([(), (Retrier(on=TimeoutError, attempts=2, backoff=0.5, jitter=full()),)]),
     }
 )
@@ -166,7 +217,7 @@ COUNTING = st.fixed_dictionaries(
         "trips": RULES,
         "recovery_timeout": st.sampled_from([0.5, 1.0, 4.0]),
         "probes": st.integers(1, 3),
-        "trip_on": st.sampled_from([None, PermissionError]),
+        "trip_on": st.sampled_from([None, PermissionError, _denied]),
     }
 )
 SETUPS = st.builds(
@@ -196,7 +247,7 @@ class Clock(ManualRuntime):
 class World:
     """One guarded function with all that can be seen of it."""
 
-    def __init__(self, setup: Setup, lines: list[Attempt], flow: bool) -> None:
+    def __init__(self, setup: Setup, lines: list[Attempt], flow: bool, joint: bool = False) -> None:
         self.clock = Clock(chance=random.Random(setup.seed).random)
         self.setup = setup
         self.lines: Iterator[Attempt] = iter(lines)
@@ -208,7 +259,7 @@ class World:
         elif setup.fallback == "function":
             made["fallback"] = fallback(function=lambda: "fell")
         elif setup.fallback == "result":
-            made["fallback"] = fallback(value="fell", on_result=lambda value: value == "bad")
+            made["fallback"] = fallback(value="fell", on_result=_bad)
         if setup.retry is not None:
             made["retry"] = retry(**setup.retry)
         if self.breaker is not None:
@@ -216,12 +267,14 @@ class World:
         policies = [made[role] for role in setup.order if role in made]
         if flow or not policies:
             policies.insert(setup.place, DoNothing())
+        if joint:
+            policies.insert(setup.place, StandAside())
         whole = guard(*policies, classify=classification, accept=[rule.id for rule in ORDER_RULES])
         self.depth = 0
         self.guarded: Callable[[], Any]
         self.guarded = whole(self._coroutine) if setup.asynchronous else whole(self._function)
         outside = setup.order[: setup.order.index("breaker")]
-        self.refused_at_once = not setup.fallback or "fallback" not in outside
+        self.refused_at_once = joint or not setup.fallback or "fallback" not in outside
 
     def _hand(self, do: Do) -> None:
         if do.what == "advance":
@@ -284,7 +337,9 @@ class World:
         self.depth -= 1
         self.log.append(last_outcome())
         if self.breaker is not None:
-            self.log.append(self.breaker.circuit.snapshot())
+            snapshot = self.breaker.circuit.snapshot()
+            assert self.depth or snapshot.probes == 0, "a probe's place was lost"
+            self.log.append(snapshot)
 
     def heard(self, what: Event) -> None:
         # A circuit whose refusal nobody would answer refuses at once, before there is an event to tell: `rejected`
@@ -335,3 +390,16 @@ def test_it_makes_no_difference_where_the_policy_stands_that_does_nothing(
         moved = replace(setup, place=place)
         stories.append(World(moved, lines, flow=True).story(between))
     assert stories[0] == stories[1]
+
+
+@given(SETUPS, st.lists(JUDGED, max_size=15), BETWEEN)
+def test_a_joint_that_does_nothing_is_not_there(setup: Setup, lines: list[Attempt], between: list[Do]) -> None:
+    """It parts the guard, and both parts go on as one: an answer further in is known as such further out.
+
+    But for judgements that raise: their errors come out past all policies of their part, and to the other part they are
+    errors like others.
+    """
+    whole = World(setup, lines, flow=False).story(between)
+    parted = World(setup, lines, flow=False, joint=True).story(between)
+    refusals = [one for one in whole if not (isinstance(one, Event) and one.type == "rejected")]
+    assert refusals == parted

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient_faces import Bulkhead, BulkheadFullError, OptionError, bulkhead, guard
-from resilient_faces.testing import Mode, script
+from resilient_faces import (
+    Bulkhead,
+    BulkheadFullError,
+    DeadlineExceededError,
+    OptionError,
+    ResilienceWarning,
+    bulkhead,
+    deadline,
+    guard,
+    shutdown,
+)
+from resilient_faces.testing import ManualRuntime, Mode, script
 
 PATIENCE = 10.0  # seconds after which a test says that something hangs
 
@@ -98,7 +113,7 @@ def test_the_queue_is_bounded(resilience: None) -> None:
     late.start()
     until(lambda: refused.is_set() or limit.snapshot().waiting == 2)
     assert refused.is_set()
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     for thread in (waiting, late):
         thread.join(PATIENCE)
     assert limit.snapshot().running == limit.snapshot().waiting == 0
@@ -143,7 +158,7 @@ def test_no_refusal_while_places_are_free(resilience: None) -> None:
             together.wait()
             try:
                 limit.enter()
-                limit.leave(None, None)
+                limit.leave(None, None, None)
             except BulkheadFullError as error:
                 refused.append(error)
 
@@ -225,7 +240,7 @@ def test_loops_that_hand_on_to_each_other(resilience: None, backends: tuple[str,
 
             async def wait_for_other() -> None:
                 await other.aenter()
-                other.leave(None, None)
+                other.leave(None, None, None)
                 done.set()
 
             async with anyio.create_task_group() as group:
@@ -234,7 +249,7 @@ def test_loops_that_hand_on_to_each_other(resilience: None, backends: tuple[str,
                 group.start_soon(wait_for_other)
                 await anyio.sleep(0.02)
                 together.wait(PATIENCE)
-                mine.leave(None, None)
+                mine.leave(None, None, None)
                 await done.wait()
 
         return lambda: anyio.run(main, backend=backend)
@@ -255,7 +270,7 @@ def test_first_come_first_served(resilience: None, backend: str) -> None:
             thread.start()
             threads.append(thread)
             until(lambda number=number: limit.snapshot().waiting == number + 1)
-        limit.leave(None, None)
+        limit.leave(None, None, None)
         for thread in threads:
             thread.join(PATIENCE)
     else:
@@ -272,7 +287,7 @@ def test_first_come_first_served(resilience: None, backend: str) -> None:
                     group.start_soon(serve, number)
                     while limit.snapshot().waiting < number + 1:
                         await anyio.lowlevel.checkpoint()
-                limit.leave(None, None)
+                limit.leave(None, None, None)
 
         anyio.run(main, backend=backend)
     assert served == list(range(8))
@@ -318,7 +333,7 @@ def test_nobody_jumps_the_queue(resilience: None, backend: str) -> None:
         until(lambda: bool(order) or limit.snapshot().running == 1)
 
     limit.meanwhile = meanwhile
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     for thread in (first, newcomer):
         thread.join(PATIENCE)
     assert order == ["first", "newcomer"]
@@ -342,7 +357,7 @@ def test_a_newcomer_wakes_who_it_lets_in(resilience: None) -> None:
         time.sleep(0.02)  # it is in the queue by then, or further
 
     limit.meanwhile = arrive
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     for thread in threads:
         thread.join(2.0)
     assert order == ["first", "newcomer"]
@@ -365,7 +380,7 @@ def test_cancellation_gives_places_back(resilience: None, backend: str, when: st
             await hang()
         if when == "waiting":
             assert (limit.snapshot().running, limit.snapshot().waiting) == (1, 0)
-            limit.leave(None, None)
+            limit.leave(None, None, None)
         async with limit:
             pass
 
@@ -386,7 +401,7 @@ def test_cancelled_in_the_moment_of_being_let_in(resilience: None, backend: str)
                 served.append(name)
                 await anyio.lowlevel.checkpoint()  # where a cancellation comes at the latest
             finally:
-                limit.leave(None, None)
+                limit.leave(None, None, None)
 
     async def main() -> None:
         for _ in range(20):
@@ -397,7 +412,7 @@ def test_cancelled_in_the_moment_of_being_let_in(resilience: None, backend: str)
                     for name, scope in (("first", first), ("second", second)):
                         group.start_soon(wait, name, scope)
                         await anyio.wait_all_tasks_blocked()
-                    limit.leave(None, None)  # grants the place ...
+                    limit.leave(None, None, None)  # grants the place ...
                     first.cancel()  # ... to a task that is cancelled before it runs
             assert (limit.snapshot().running, limit.snapshot().waiting) == (0, 0)
 
@@ -405,29 +420,208 @@ def test_cancelled_in_the_moment_of_being_let_in(resilience: None, backend: str)
     assert served.count("second") == 20
 
 
-def test_interrupted_in_the_moment_of_being_let_in(resilience: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a cancellation, where a thread waits."""
-    limit = bulkhead(1, max_waiting=10)
-    limit.enter()
-    wait = threading.Event.wait
-    second = threading.Thread(target=lambda: limit.call(lambda: None), daemon=True)
-    mine = threading.get_ident()
+class _Interrupted(Bulkhead):
+    """An interrupt comes while a thread waits."""
 
-    def interrupted(event: threading.Event, timeout: float | None = None) -> bool:
-        if threading.get_ident() != mine:
-            return wait(event, timeout)
-        monkeypatch.undo()
+    __slots__ = ("meanwhile",)
+
+    def _until(self, function: Callable[..., object]) -> float:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+            raise KeyboardInterrupt
+        return super()._until(function)
+
+
+def test_interrupted_in_the_moment_of_being_let_in(resilience: None) -> None:
+    """As with a cancellation, where a thread waits."""
+    limit = _Interrupted(1, max_waiting=10)
+    limit.enter()
+    second = threading.Thread(target=lambda: limit.call(lambda: None), daemon=True)
+
+    def meanwhile() -> None:
         second.start()
         until(lambda: limit.snapshot().waiting == 2)
-        limit.leave(None, None)  # grants the place to this thread
-        raise KeyboardInterrupt
+        limit.leave(None, None, None)  # grants the place to this thread
 
-    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    limit.meanwhile = meanwhile
     with pytest.raises(KeyboardInterrupt):
         limit.enter()
     second.join(PATIENCE)
     assert not second.is_alive()
     assert limit.snapshot().running == 0
+
+
+class Interrupt(KeyboardInterrupt):
+    """Raised in the main thread at some moment."""
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """What is given to it is done again and again until an interrupt comes out."""
+    armed = False
+
+    def strike(*_: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Interrupt
+
+    def until_struck(work: Callable[[], object]) -> None:
+        nonlocal armed
+        try:
+            armed = True
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-5, 2e-4), 3e-4)
+            while True:
+                work()
+        except Interrupt:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        yield until_struck
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.other_platform
+@pytest.mark.skipif(not hasattr(signal, "setitimer") or sys.version_info < (3, 11), reason="see the bulkhead's comment")
+@pytest.mark.parametrize("crowded", [False, True], ids=["alone", "crowded"])
+def test_interrupts_lose_no_place(resilience: None, crowded: bool) -> None:
+    """Ctrl-C at a thousand moments: when a place is taken or waited for, and when it is given back and handed on."""
+    limit = bulkhead(1, max_waiting=10)
+    work = limit(lambda: None)
+    ended = threading.Event()
+    served: list[int] = []
+
+    def others() -> None:
+        while not ended.is_set():
+            work()
+            served.append(1)
+
+    threads = [threading.Thread(target=others, daemon=True) for _ in range(2 if crowded else 0)]
+    for thread in threads:
+        thread.start()
+    with interrupts() as until_struck:
+        for _ in range(1000):
+            until_struck(work)
+    ended.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert (limit.snapshot().running, limit.snapshot().waiting) == (0, 0)
+    assert len(served) > 0 or not crowded
+
+
+class _Unwoken(Bulkhead):
+    """An interrupt comes between letting somebody in and waking them."""
+
+    __slots__ = ()
+
+    def _wake(self, waiter: object) -> None: ...
+
+
+@pytest.mark.parametrize("backend", ["thread", "asyncio", "trio"])
+def test_who_is_let_in_but_not_woken_notices(resilience: None, backend: str) -> None:
+    """It looks by itself now and then."""
+    limit = _Unwoken(1, max_waiting=10)
+    limit.enter()
+
+    @limit
+    async def arrive() -> None: ...
+
+    def come() -> None:
+        if backend == "thread":
+            limit.call(lambda: None)
+        else:
+            anyio.run(arrive, backend=backend)
+
+    waiting = threading.Thread(target=come, daemon=True)
+    waiting.start()
+    until(lambda: limit.snapshot().waiting == 1)
+    limit.leave(None, None, None)
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    assert limit.snapshot().running == 0
+
+
+@pytest.mark.other_platform
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("how", ["call", "block"])
+def test_forked_inside(resilience: None, how: str) -> None:
+    """The place is the parent's: a child that comes out of the call has none to give back."""
+    limit = bulkhead(1)
+
+    def block() -> int:
+        with limit:
+            return os.fork()
+
+    child = block() if how == "block" else limit(os.fork)()
+    if child == 0:  # pragma: no cover
+        os._exit(0 if len(limit._free) == 1 and limit.snapshot().running == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert limit.snapshot().running == 0
+
+
+# -- waits that end otherwise --------------------------------------------------------------------------------------
+
+
+def test_a_shutdown_ends_the_queue(mode: Mode, resilience: None) -> None:
+    """Who waits is refused soon, who comes later at once; a free place is still given."""
+    limit = bulkhead(1, max_waiting=10, max_wait=3.0)
+    scripted = script("fine")
+    guarded = limit(mode.function(scripted))
+    began = time.monotonic()
+    with limit:
+        stopper = threading.Timer(0.05, shutdown)
+        stopper.start()
+        for _ in range(2):
+            with pytest.raises(BulkheadFullError):
+                mode.call(guarded)
+        stopper.join()
+    assert time.monotonic() - began < 2.0
+    assert scripted.count == 0
+    assert limit.snapshot().waiting == 0
+    assert mode.call(guarded) == "fine"
+
+
+def test_after_the_deadline_nobody_waits(mode: Mode, clock: ManualRuntime) -> None:
+    """Not even for as long as a place may still come."""
+    limit = bulkhead(1, max_waiting=10)
+    scripted = script("unused")
+    guarded = limit(mode.function(scripted))
+    with limit, deadline(5.0):
+        clock.advance(6.0)
+        with pytest.raises(DeadlineExceededError, match="the deadline of 'scripted' has passed"):
+            mode.call(guarded)
+    assert (limit.snapshot().running, limit.snapshot().waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["call", "block"])
+def test_a_sync_bulkhead_that_waits_in_a_loop_warns(resilience: None, how: str) -> None:
+    """It stops the very task that has the place."""
+    limit = bulkhead(1, max_waiting=10, max_wait=0.01)
+
+    def block() -> None:
+        with limit:
+            pass
+
+    work = block if how == "block" else limit(recognise)
+
+    async def main() -> None:
+        async with limit:
+            with pytest.raises(BulkheadFullError):
+                work()
+
+    name = "recognise" if how == "call" else "Bulkhead.enter"
+    with pytest.warns(ResilienceWarning, match=rf"RF100 the sync guard of '{name}'"):
+        asyncio.run(main())
+
+
+def recognise() -> None: ...
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -477,7 +671,7 @@ def test_a_loop_that_ended_keeps_no_place(resilience: None, backend: str) -> Non
 
     _run([loop])
     assert ready.is_set()
-    limit.leave(None, None)
+    limit.leave(None, None, None)
     assert limit.snapshot().running == 0
     assert limit.call(lambda: "fine") == "fine"
 

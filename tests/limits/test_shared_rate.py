@@ -577,3 +577,42 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
     """At construction."""
     with pytest.raises(OptionError, match=message):
         rate_limit(50.0, **options)
+
+
+# -- answers that are none -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "x",
+        None,
+        Granted(0.0, 0.0),
+        Granted(0.0, -1.0),
+        Granted(float("nan"), 0.1),
+        Granted(0.0, float("inf")),
+        Granted("0", 0.1),  # type: ignore[arg-type]
+        Granted(0.0, 0.1, since=float("nan")),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_cannot_be_read_is_none(mode: Mode, clock: ManualRuntime, answer: object) -> None:
+    """The limiter goes by its share, and says so once."""
+
+    class Garbled(MemoryLimiterStore):
+        def reserve(self, *_: object) -> Any:
+            return answer
+
+        def slow_down(self, *_: object) -> Any:
+            return answer
+
+        def join(self, *_: object) -> Any:
+            return answer
+
+    heard: list[Event] = []
+    listen(heard.append)
+    limiter = rate_limit(10.0, name="garbled", store=Garbled(), classify=heed)
+    assert mode.run(limiter, script("fine")) == "fine"
+    with pytest.raises(Throttled):
+        mode.run(limiter, script(Throttled()))
+    assert [one.type for one in heard if one.type == "store_failed"] == ["store_failed"]

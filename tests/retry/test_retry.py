@@ -308,6 +308,11 @@ def test_a_retrier_may_forbid(mode: Mode, clock: ManualRuntime) -> None:
     assert attempts_of(mode, retry(attempts=5, retriers=[Retrier(on=A, attempts=1)]), A()) == 1
 
 
+def test_retriers_that_can_be_read_once_only(mode: Mode, clock: ManualRuntime) -> None:
+    """Looking whether they are good does not use them up."""
+    assert attempts_of(mode, retry(retriers=(one for one in [Retrier(on=A, attempts=5)])), A()) == 5
+
+
 def test_retriers_by_kind_for_results_too(mode: Mode, clock: ManualRuntime) -> None:
     """A returned value that is a fault has a kind, and the retrier for that kind decides."""
     policy = retry(
@@ -822,12 +827,16 @@ def test_a_generator_function_is_refused() -> None:
         ({"attempts": True}, "Retry.attempts must be 1 or more (the first call counts too); got True."),
         ({"attempts": -math.inf}, "Retry.attempts must be 1 or more (the first call counts too); got -inf."),
         ({"backoff": "1"}, "Retry.backoff must be a delay such as exponential(0.1), a number of seconds, or a func"),
+        ({"backoff": exponential}, "Mind the brackets."),
+        ({"never": iter([KeyError])}, "An iterator can be read once only: give a tuple."),
+        ({"retriers": ""}, "Retry.retriers must be a list of Retrier(...); got ''."),
+        ({"retriers": {}}, "Retry.retriers must be a list of Retrier(...); got {}."),
         ({"backoff": -1}, "fixed.seconds must be 0 or more seconds; got -1."),
         ({"jitter": full}, "Retry.jitter must be a jitter such as full() or none(); got <class"),
         ({"jitter": full}, "Mind the brackets."),
         ({"on": "ValueError"}, "Retry.on must be exception classes, kinds of fault or predicates; got 'ValueError'."),
         ({"idempotent": 1}, "Retry.idempotent must be True or False; got 1."),
-        ({"retriers": [1]}, "Retry.retriers must be a list of Retrier(...); got [1]."),
+        ({"retriers": [1]}, "Retry.retriers must be a list of Retrier(...); got (1,)."),
         ({"retriers": 1}, "Retry.retriers must be a list of Retrier(...); got 1."),
         ({"max_elapsed": 0}, "Retry.max_elapsed must be more than 0 seconds; got 0."),
         ({"on_result": 1}, "Retry.on_result must be callable; got 1."),

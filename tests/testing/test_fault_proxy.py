@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import re
 import socket
@@ -496,7 +497,7 @@ WRONG_PLANS = (
     ("", "is no JSON"),
     ("[]", "must be an object"),
     (json.dumps({"schema": 2}), "FaultPlan has schema 1; got 2"),
-    (json.dumps({"schema": 1}), "faults must be a list of rows; got None"),
+    (json.dumps({"schema": 1}), "faults must be a list of rows; got NoneType"),
     (json.dumps({"schema": 1, "faults": ["x"]}), "faults[0] must be an object"),
     (json.dumps({"schema": 1, "faults": [ROW, {**ROW, "falut": 1}]}), "faults[1] has no member 'falut'. It takes: op"),
     (json.dumps({"schema": 1, "faults": [{**ROW, "fault": "501"}]}), "faults[0].fault must be one of throttle, 500"),
@@ -529,13 +530,45 @@ def test_what_is_no_plan_is_refused(text: str, said: str) -> None:
         (("--hang-seconds", "nan"), "argument --hang-seconds: must be a number of seconds, 0 or more; got 'nan'."),
         (("--host", "192.0.2.1"), "--host 192.0.2.1 --port 0 cannot be listened on: "),
         (("--plna", "x"), "unrecognized arguments: --plna"),
+        (("--pl", "x"), "unrecognized arguments: --pl"),
+        (("--plan", ""), "argument --plan: must be a file; got ''. Leave the option out to do without."),
+        (("--plan", "{here}/latin.json"), "argument --plan: {here}/latin.json must be JSON in UTF-8. Make it with"),
+        (("--ledger", ""), "argument --ledger: must be a file; got ''. Leave the option out to do without."),
+        (("--host", ""), "argument --host: must be an address of this machine, such as 127.0.0.1; got ''. 0.0.0.0"),
+        (
+            ("--route", "rekogniton=http://h:1"),
+            "argument --route: must name a service; got 'rekogniton'. Did you mean r",
+        ),
+        (("--route", "s3=https://h:1"), "argument --route: s3 must go to http://host:port, without TLS, a user,"),
+        (("--route", "s3=http://me:planted@h:1"), "argument --route: s3 must go to http://host:port, without TLS, a"),
+        (("--route", "s3=http://h:1/planted"), "argument --route: s3 must go to http://host:port, without TLS, a"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 as of the other commands, the option, and the rule; no traceback."""
     (tmp_path / "plan.json").write_text('{"schema": 2}')
+    (tmp_path / "latin.json").write_bytes(b"planted \xff")
     with pytest.raises(SystemExit) as ended:
         main([one.format(here=tmp_path) for one in arguments])
     shown = capsys.readouterr()
     assert (ended.value.code, shown.out) == (2, "")
     assert said.format(here=tmp_path) in " ".join(shown.err.split())
+    assert "planted" not in shown.err
+
+
+@pytest.mark.parametrize("plan", [ROW | {"subject": ["planted"]}, "planted"])
+def test_a_plan_s_subjects_are_not_shown(plan: object) -> None:
+    """They are the keys of photos, and those may say who is on them."""
+    with pytest.raises(ValueError, match=r"faults\[0\]") as caught:
+        FaultPlan.from_json(json.dumps({"schema": 1, "faults": [plan]}))
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("route", ["s3=http://h:1", "*=http://127.0.0.1", "ses=http://my-host.example:4566/"])
+def test_a_route_of_any_service_is_taken(
+    route: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a port and without one, which is 80."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["--route", route]) == 0
+    assert json.loads(capsys.readouterr().out)["port"]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from resilient_faces._core.outcome import without_locals
+from resilient_faces._core.outcome import Permit, without_locals
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass, field
 from resilient_faces.events import Event, EventType
@@ -22,6 +22,7 @@ __all__ = [
     "BUDGET",
     "DEADLINE",
     "LAST",
+    "PROBES",
     "RECORDER",
     "LastOutcome",
     "Link",
@@ -93,7 +94,7 @@ class Report:
     """How a call went.
 
     Attributes:
-        attempts: Calls made, the first included.
+        attempts: Attempts made, the first included; one that a policy further in refused is one too.
         elapsed: Seconds from the start to the end of the call; for a report on an exception, from the end of the
             first attempt, because nothing reads a clock while all is well.
         faults: What the failed attempts came to, in order.
@@ -175,6 +176,8 @@ class LastOutcome:
 DEADLINE: Final[ContextVar[float | None]] = ContextVar("resilient_faces.deadline", default=None)
 ATTEMPTS: Final[ContextVar[Link | None]] = ContextVar("resilient_faces.attempts", default=None)
 BUDGET: Final[ContextVar[str | None]] = ContextVar("resilient_faces.budget", default=None)
+PROBES: Final[ContextVar[tuple[Permit, ...]]] = ContextVar("resilient_faces.probes", default=())
+"""The permits of probes that this code runs within."""
 REQUEST: Final[ContextVar[RequestInfo]] = ContextVar("resilient_faces.request", default=RequestInfo("", ""))  # noqa: B039
 RECORDER: Final[ContextVar[Recorder | None]] = ContextVar("resilient_faces.recorder", default=None)
 LAST: Final[ContextVar[tuple[str, str, Fault] | None]] = ContextVar("resilient_faces.last", default=None)

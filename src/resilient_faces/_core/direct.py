@@ -17,7 +17,7 @@ from typing import Final
 
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.gates import tell_news
-from resilient_faces._core.outcome import Gate, Permit, Returned, Verdict, begin
+from resilient_faces._core.outcome import Degraded, Gate, Permit, Returned, Verdict, begin
 from resilient_faces._core.repeating import Segment, flow_async, flow_sync
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.errors import CircuitOpenError
@@ -202,7 +202,7 @@ def _flow_sync(function: Sync, segment: Segment, circuit: Gate | None) -> Sync:
         call = begin(function, args, kwargs, None, None, circuit)
         outcome = run_sync(segment.start(call), call, segment.classify)
         if isinstance(outcome, Returned):
-            return outcome.value
+            return outcome if segment.shape.marks and isinstance(outcome, Degraded) else outcome.value
         try:
             raise outcome.error
         finally:
@@ -217,7 +217,7 @@ def _flow_async(function: Async, segment: Segment, circuit: Gate | None) -> Asyn
         call = begin(function, args, kwargs, None, None, circuit)
         outcome = await run_async(segment.start(call), call, segment.classify)
         if isinstance(outcome, Returned):
-            return outcome.value
+            return outcome if segment.shape.marks and isinstance(outcome, Degraded) else outcome.value
         try:
             raise outcome.error
         finally:

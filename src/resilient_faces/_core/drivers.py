@@ -7,10 +7,11 @@ frame of a policy, and no outcome keeps the error that it describes alive.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import TypeAlias, TypeVar
 
 from resilient_faces._core.effects import ATTEMPT, Ask, CallOther, Flow, Tell, Unanswered
-from resilient_faces._core.outcome import Call, Caught, Got
+from resilient_faces._core.outcome import Call, Caught, Got, name_of
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.faults import Fault
 
@@ -49,6 +50,8 @@ def run_sync(flow: Flow[T], call: Call, classify: Classify) -> T:
                 try:
                     answer = Got()
                     answer.value = request.function(*request.args, **request.kwargs)
+                    if isinstance(answer.value, CoroutineType):
+                        raise _never_awaited(request.function)
                 except Exception as error:
                     answer = Caught()
                     answer.error = error
@@ -117,6 +120,13 @@ async def run_async(flow: Flow[T], call: Call, classify: Classify) -> T:
         answer = request = None  # both may hold an error whose traceback holds this frame
 
 
+def _never_awaited(function: object) -> TypeError:
+    return TypeError(
+        f"{name_of(function)} returned a coroutine to a synchronous call, which cannot await it. "
+        "Give a plain function, or guard a coroutine function."
+    )
+
+
 def _unknown(request: object) -> TypeError:
     return TypeError(
         f"a flow must yield a request of resilient_faces.flows; got {type(request).__name__}. "
@@ -144,6 +154,6 @@ async def _ask_async(request: Ask) -> object:
             return request.operation(*request.args)
         from resilient_faces._core import workers  # likewise
 
-        return await workers.run_async(lambda: request.operation(*request.args), request.limit)
+        return await workers.run_async(lambda: request.operation(*request.args), request.limit, apart=True)
     except Exception as error:
         return Unanswered(type(error).__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar
 
-from resilient_faces._core.outcome import Call, Outcome, Returned
+from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
 from resilient_faces.events import Event
 
 __all__ = [
@@ -160,6 +160,13 @@ def innermost(call: Call) -> Flow[Outcome]:
     else:
         call.first = None
     return outcome
+
+
+def unmarked(call: Call) -> Flow[Outcome]:
+    """As `innermost`, for a function that returns `Degraded` where a policy further in answered in its place."""
+    outcome: Outcome = yield ATTEMPT
+    inside = outcome.value if isinstance(outcome, Returned) else None
+    return inside if isinstance(inside, Degraded) else outcome
 
 
 def handed(inner: Inner, call: Call) -> Flow[Outcome]:

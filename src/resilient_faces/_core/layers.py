@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from resilient_faces._core.direct import close
 from resilient_faces._core.effects import Policy, Target
+from resilient_faces._core.outcome import mark_target
 from resilient_faces._core.repeating import Segment, Shape
 from resilient_faces.faults import Classification
 
@@ -29,13 +30,19 @@ __all__ = ["Circuited", "Joint", "Keyed", "Layer", "Traits", "found_traits", "la
 
 
 class Joint(Protocol):
-    """A policy that stands around the call instead of deciding after it."""
+    """A policy that stands around the call instead of deciding after it. It passes values on as they are."""
 
     def around(self, function: Target, asynchronous: bool) -> Target:
         """The function with this policy around it."""
 
 
 if TYPE_CHECKING:
+
+    class Heeding(Protocol):
+        """A joint that wants to know what errors mean: one with a true `heeds`."""
+
+        def around(self, function: Target, asynchronous: bool, classify: Classification) -> Target:
+            """The function with this policy around it, which reads errors as the rest of the guard does."""
 
     class Circuited(Protocol):
         """A policy with a circuit for the direct path to read."""
@@ -56,7 +63,7 @@ if TYPE_CHECKING:
         def live(self, key: object) -> Gate | None:
             """The key's circuit, if it is there already."""
 
-        def gate_of(self, key: object, args: tuple[object, ...]) -> Gate:
+        def gate_of(self, key: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Gate:
             """The key's circuit, made if need be."""
 
     class Layer(Protocol):
@@ -76,6 +83,7 @@ class Traits:
         joint: It stands around the call.
         circuit: It has a circuit.
         answers: It may turn a rejection into an answer.
+        awaits: The option of it that holds a coroutine function, which a synchronous call cannot await; or nothing.
         quiet: Calls that simply succeed may pass it by.
         looks: It looks at returned values.
         limit: Seconds of a deadline that it brings; None if it brings none.
@@ -89,6 +97,7 @@ class Traits:
 
     __slots__ = (
         "answers",
+        "awaits",
         "circuit",
         "classifies",
         "counts",
@@ -110,6 +119,7 @@ class Traits:
         self.joint: Final = hasattr(policy, "around")
         self.circuit: Final = hasattr(policy, "gate")
         self.answers: Final = bool(getattr(policy, "answers", False))
+        self.awaits: Final[str] = getattr(policy, "awaits", "")
         self.quiet: Final = bool(getattr(policy, "quiet", False))  # one that does not say so must know of every call
         self.looks: Final = bool(getattr(policy, "looks_at_results", False))
         self.limit: Final[float | None] = getattr(policy, "time_limit", None)
@@ -142,15 +152,18 @@ def traits_of(policy: object) -> Traits:
 class _JointLayer:
     """A policy that stands around the call."""
 
-    __slots__ = ("policy", "within")
+    __slots__ = ("classify", "policy", "within")
 
-    def __init__(self, policy: Joint, within: Layer | None) -> None:
+    def __init__(self, policy: Joint | Heeding, classify: Classification, within: Layer | None) -> None:
         self.policy = policy
+        self.classify = classify
         self.within = within
 
     def around(self, target: Target, asynchronous: bool) -> Target:
         inner = target if self.within is None else self.within.around(target, asynchronous)
-        return self.policy.around(inner, asynchronous)
+        if getattr(self.policy, "heeds", False):
+            return self.policy.around(inner, asynchronous, self.classify)  # type: ignore[call-arg]  # of both kinds
+        return self.policy.around(inner, asynchronous)  # type: ignore[call-arg]
 
     def describe(self) -> str:
         return f"around the call: {type(self.policy).__name__}"
@@ -192,7 +205,10 @@ class _SegmentLayer(Segment):
         self.within = within
 
     def around(self, target: Target, asynchronous: bool) -> Target:
-        function = target if self.within is None else self.within.around(target, asynchronous)
+        function = target
+        if self.within is not None:
+            function = self.within.around(target, asynchronous)
+            mark_target(function, target)
         if self.shape.circuit is None:
             return close(function, self, None, False, asynchronous)
         policy = self.policies[self.shape.circuit]
@@ -205,7 +221,11 @@ class _SegmentLayer(Segment):
     def describe(self) -> str:
         names = ", ".join(type(policy).__name__ for policy in self.policies)
         loud = [type(policy).__name__ for policy in self.policies if not traits_of(policy).quiet]
-        how = f"as a flow, because {', '.join(loud)} must know of every call" if loud else "on the direct path"
+        how = "on the direct path"
+        if loud:
+            how = f"as a flow, because {', '.join(loud)} must know of every call"
+        elif not self.shape.quiet:
+            how = "as a flow, so that answers of policies further in are known as such further out"
         return f"{names}: {how}"
 
 
@@ -214,28 +234,44 @@ def _has_circuit(policy: object) -> TypeGuard[Circuited]:
 
 
 def _examiner(looking: list[Callable[[object], bool]]) -> Callable[[object], bool] | None:
-    """True for a returned value that some policy takes for a fault; None if nobody looks."""
+    """True for a returned value that some policy takes for a fault, or chokes on; None if nobody looks."""
     if not looking:
         return None
-    return looking[0] if len(looking) == 1 else lambda value: any(look(value) for look in looking)
+    first, others = looking[0], looking[1:]
+
+    def examine(value: object) -> bool:
+        try:
+            return first(value) or any(look(value) for look in others)
+        except Exception:  # the flow asks again, where its error meets the right policies
+            return True
+
+    return examine
+
+
+_FEW_KEYS: Final = 2
 
 
 def _by_key(function: Target, segment: Segment, keyed: Keyed, timed: bool, asynchronous: bool) -> Target:
     """Chooses the circuit of each call and goes on with the closure for that circuit."""
     variants: dict[object, tuple[Gate, Target]] = {}
+    tidy = _FEW_KEYS  # when there are as many as this, those whose circuits are gone go too
 
-    def renew(key: object, args: tuple[object, ...]) -> Target:
-        for old in [old for old, (gate, _) in variants.items() if keyed.live(old) is not gate]:
-            variants.pop(old, None)
-        gate = keyed.gate_of(key, args)
+    def renew(key: object, args: tuple[object, ...], kwargs: dict[str, object]) -> Target:
+        nonlocal tidy
+        gate = keyed.gate_of(key, args, kwargs)
         variant = close(function, segment, gate, timed, asynchronous)
         variants[key] = (gate, variant)
+        if len(variants) >= tidy:
+            for old, (known, _) in variants.copy().items():  # other threads go on adding to the original
+                if keyed.live(old) is not known:
+                    variants.pop(old, None)
+            tidy = max(_FEW_KEYS, 2 * len(variants))  # so that a new key costs the same however many there are
         return variant
 
     def variant_of(args: tuple[object, ...], kwargs: dict[str, object]) -> Target:
         key = keyed.key_of(args, kwargs)
         found = variants.get(key)
-        return found[1] if found is not None and keyed.live(key) is found[0] else renew(key, args)
+        return found[1] if found is not None and keyed.live(key) is found[0] else renew(key, args, kwargs)
 
     if asynchronous:
 
@@ -304,7 +340,7 @@ def layers(policies: tuple[Policy, ...], traits: tuple[Traits, ...], classify: C
             examine = _examiner([policies[at].examine for at in step.looking]) if step.looking else None  # type: ignore[attr-defined]
             layer = _SegmentLayer(mine, classify, examine, step.shape, layer)
         elif type(step) is _JointStep:
-            layer = _JointLayer(policies[step.at], layer)  # type: ignore[arg-type]
+            layer = _JointLayer(policies[step.at], classify, layer)  # type: ignore[arg-type]
         else:
             layer = _DeadlineLayer(step.seconds, layer)  # type: ignore[union-attr]
     return layer
@@ -341,11 +377,16 @@ def _segment(traits: Sequence[Traits], start: int, stop: int) -> _SegmentStep:
     mine = traits[start:stop]
     circuit = next((at for at, one in enumerate(mine) if one.circuit), None)
     looking = tuple([start + at for at, one in enumerate(mine) if one.looks])
-    quiet = all(one.quiet for one in mine)
+    # What passes a joint is a plain value, so an answer of a policy's is passed marked where others must know.
+    reads = any(one.answers for one in traits[stop:])
+    marks = any(one.decides for one in traits[:start]) and (reads or any(one.answers for one in mine))
+    quiet = all(one.quiet for one in mine) and not reads and not marks
     shape = Shape(
         answered=any(one.answers for one in mine[:circuit]),
         quiet=quiet,
         circuit=circuit,
+        reads=reads,
+        marks=marks,
     )
     if quiet and not looking:  # perhaps a retry, or a retry and a breaker, at the end: the direct path repeats for them
         counts = mine[-1].counts

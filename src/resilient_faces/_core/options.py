@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Final, ParamSpec, TypeVar
 
 from resilient_faces._light import plan_of
 from resilient_faces.errors import OptionError, UnknownOptionError
+from resilient_faces.faults import Match, Matcher, matcher
 
 __all__ = ["Checks", "checked_call", "checked_names"]
 
@@ -78,6 +79,21 @@ class Checks:
     def function(self, option: str, value: object, cure: str = "") -> bool:
         """Something that can be called."""
         return self.that(callable(value), option, "callable", value, cure)
+
+    def match(self, option: str, value: Match | None) -> Matcher | None:
+        """What an `on=` option names, as a test; None if it names nothing, or something wrong."""
+        if value is None:
+            return None
+        try:
+            return matcher(value)
+        except TypeError:
+            cure = "An iterator can be read once only: give a tuple." if isinstance(value, Iterator) else ""
+            self.that(False, option, "exception classes, kinds of fault or predicates", value, cure)
+            return None
+
+    def name(self, option: str, value: object) -> bool:
+        """A text that is not empty."""
+        return self.that(isinstance(value, str) and value != "", option, "a name", value)
 
     def done(self) -> None:
         """Raise if anything was wrong.

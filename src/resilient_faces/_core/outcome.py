@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import Enum
+from types import FunctionType
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from resilient_faces.faults import Fault
@@ -159,8 +160,11 @@ class Gate(Protocol):
     def refusal(self) -> float:
         """Seconds until a probe may be asked for; 0 if one may be asked for now. Takes no lock."""
 
-    def acquire(self) -> Permit | Refused:
+    def acquire(self, now: float | None = None) -> Permit | Refused:
         """Leave to call, or not."""
+
+    def probing(self, permits: tuple[Permit, ...]) -> bool:
+        """Whether one of these is a probe that is under way."""
 
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""
@@ -262,3 +266,16 @@ def qualname_of(function: object) -> str:
 def without_locals(qualname: str) -> str:
     """A qualified name from its last `<locals>` on."""
     return qualname.rpartition("<locals>.")[2]
+
+
+def mark_target(function: object, target: Callable[..., object]) -> None:
+    """Note on what a joint made which function of the user's is within: it makes another with each decorating."""
+    if isinstance(function, FunctionType):
+        function.__dict__["_resilient_faces_target"] = (id(function), target)
+
+
+def target_of(function: Callable[..., object]) -> Callable[..., object]:
+    """The function of the user's within what a joint made; any other is its own."""
+    noted, target = getattr(function, "_resilient_faces_target", (0, function))
+    # The note counts on that very object only: `functools.wraps` copies it to wrappers of others.
+    return target if noted == id(function) else function

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from resilient_faces._core.context import ATTEMPTS, DEADLINE, LAST, RECORDER, Link, nobody
 from resilient_faces._core.drivers import run_async, run_sync
-from resilient_faces._core.effects import Flow, Inner, Policy, Value, handed, innermost
-from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news
+from resilient_faces._core.effects import Flow, Inner, Policy, Value, handed, innermost, unmarked
+from resilient_faces._core.gates import INFO, LOG, OPEN, admission, rejection, tell_news
 from resilient_faces._core.outcome import (
     Call,
     Caught,
@@ -147,7 +147,10 @@ class Shape:
         carry_async: As `carry_sync`, in a task.
         carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
         circuit: Which policy has a circuit, from 0; None if none has.
+        marks: Its function's values are handed on with the mark `Degraded` where a policy answered, as a segment
+            further out looks for that.
         quiet: Calls that simply succeed may pass all policies by.
+        reads: What its function returns may carry that mark, because a policy further in answers.
         repeats: Which policy is the retry, if calls can be repeated without flows; else None.
         settles: The only policy around the retry, which comes first, needs no flow.
     """
@@ -158,15 +161,19 @@ class Shape:
         "carry_async",
         "carry_sync",
         "circuit",
+        "marks",
         "quiet",
+        "reads",
         "repeats",
         "settles",
     )
 
-    def __init__(self, *, answered: bool, quiet: bool, circuit: int | None) -> None:
+    def __init__(self, *, answered: bool, quiet: bool, circuit: int | None, reads: bool, marks: bool) -> None:
         self.answered = answered
         self.quiet = quiet
         self.circuit = circuit
+        self.reads = reads
+        self.marks = marks
         self.repeats: int | None = None
         self.beyond = self.settles = False
         self.carry_sync: CarrySync = flow_sync
@@ -214,7 +221,7 @@ class Segment:
         return chain(call)
 
     def _link(self) -> Inner:
-        chain: Inner = innermost
+        chain: Inner = unmarked if self.shape.reads else innermost
         repeats = self.shape.repeats
         for index, policy in enumerate(reversed(self.policies), 1):
             chain = functools.partial(policy.flow, chain)
@@ -318,10 +325,6 @@ def repeat_sync(
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
-                        except BaseException:  # interrupted: neutral, the permit goes back
-                            if circuit is not None and permit is not None:
-                                circuit.settle(permit, _NEUTRAL)
-                            raise
                         else:
                             if circuit is not None and permit is not None:
                                 _succeeded(circuit, permit)
@@ -362,6 +365,10 @@ def repeat_sync(
                 error = fault = None  # the next attempt must not run with the last error's frames held here
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
+        except BaseException:  # interrupted, or the user's judgement raised: neutral, the permit goes back
+            if circuit is not None and permit is not None:
+                circuit.settle(permit, _NEUTRAL)
+            raise
         finally:
             if notes is not None:
                 notes.number = 0
@@ -425,10 +432,6 @@ async def repeat_async(
                         except Exception as caught:
                             error = caught
                             fault = known.get(type(caught)) or classify(caught)
-                        except BaseException:  # cancelled: neutral, the permit goes back
-                            if circuit is not None and permit is not None:
-                                circuit.settle(permit, _NEUTRAL)
-                            raise
                         else:
                             if circuit is not None and permit is not None:
                                 _succeeded(circuit, permit)
@@ -468,6 +471,10 @@ async def repeat_async(
                 error = fault = None  # the next attempt must not run with the last error's frames held here
             if notes is not None and (told := retry.gave_up(notes, error)) is not None:
                 RUNTIME.tell(told)
+        except BaseException:  # cancelled, or the user's judgement raised: neutral, the permit goes back
+            if circuit is not None and permit is not None:
+                circuit.settle(permit, _NEUTRAL)
+            raise
         finally:
             if notes is not None:
                 notes.number = 0
@@ -505,7 +512,7 @@ def _admitted(circuit: Gate, function: Callable[..., object]) -> tuple[Permit | 
     """Leave to make an attempt while the circuit does not let everybody through, or what the refusal comes to."""
     left = circuit.refusal()  # without a lock
     if not left:
-        granted = circuit.acquire()
+        granted = admission(circuit)
         if circuit.news:
             tell_news(circuit)
         if not isinstance(granted, Refused):

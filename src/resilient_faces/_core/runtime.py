@@ -11,13 +11,14 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 
 from resilient_faces._core.loops import running_asyncio, tell_if_blocking
 from resilient_faces._light import dataclass
 from resilient_faces.events import Event, Listener
 
-__all__ = ["RUNTIME", "ManualRuntime", "Runtime", "logger_of", "on_fork"]
+__all__ = ["RUNTIME", "TELLING", "ManualRuntime", "OwnLock", "Runtime", "begin_anew", "logger_of", "on_fork"]
 
 SLICE: Final = 0.25  # seconds after which an async wait looks whether the process is shutting down
 
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
         """Waits in a thread."""
 
         def __call__(self, seconds: float, function: Callable[..., object] | None = None, /) -> None: ...
+
+
+TELLING: Final[ContextVar[tuple[Listener, ...]]] = ContextVar("resilient_faces.telling", default=())
+"""The listeners that are being told of something."""
 
 
 class Runtime:
@@ -132,15 +137,23 @@ class Runtime:
     def tell(self, event: Event, *, logged: bool = False) -> None:
         """Hand the event to the default listener and to everybody else. A listener that raises cannot break a call.
 
+        A listener is not told of what happens while it is being told: one that makes a guarded call would never end.
+
         Args:
             event: What happened.
             logged: Its line is in the log already, so that the default listener has nothing to do.
         """
         for listener in self.listeners if self.log is None or logged else (self.log, *self.listeners):
+            telling = TELLING.get()
+            if listener in telling:
+                continue
+            token = TELLING.set((*telling, listener))
             try:
                 listener(event)
             except Exception as error:  # a listener's fault is the listener's; the call goes on
                 _root.debug("listener %s raised %s", type(listener).__name__, type(error).__name__)
+            finally:
+                TELLING.reset(token)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Add a listener; the answer takes it away again."""
@@ -189,6 +202,33 @@ _forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
 def on_fork(thing: Forkable) -> None:
     """Have `thing.after_fork()` called in each forked child."""
     _forkables.add(thing)
+
+
+class OwnLock:
+    """A plain lock that a forked child has anew, whoever held the parent's."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def begin_anew() -> None:
+    """For tests: whatever lives and remembers calls (circuits, limiters, last answers, ...) is as it was at first."""
+    for thing in list(_forkables):
+        begin = getattr(thing, "begin_anew", None)
+        if begin is not None:
+            begin()
 
 
 def _in_child() -> None:

@@ -16,7 +16,7 @@ from resilient_faces._core.effects import Flow, Tell, Unanswered, ask
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.faults import Fault, Kind
 
-__all__ = ["HURRIED", "MOST_LATE", "Contact"]
+__all__ = ["HURRIED", "MOST_LATE", "Contact", "UnreadableAnswer", "checked"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,21 @@ HURRIED: Final = Unanswered("hurried")
 
 _CROWDED: Final = Unanswered("crowded")
 _LIMIT_PASSED: Final = workers.LimitPassed.__name__
+
+
+class UnreadableAnswer(Exception):
+    """The store answered something that is no answer: to the policies that is as good as none."""
+
+
+def checked(good: bool, answer: T) -> T:
+    """The answer of a store, if it is good.
+
+    Raises:
+        UnreadableAnswer: It is not.
+    """
+    if not good:
+        raise UnreadableAnswer
+    return answer
 
 
 class Contact:
@@ -55,6 +70,10 @@ class Contact:
         self._lock = threading.Lock()
         self.lost = self.doubted = False
         self.late = 0
+
+    def begin_anew(self) -> None:
+        """For tests."""
+        self.after_fork()
 
     def ask(
         self, operation: Callable[..., T], *args: object, name: str, status: Callable[[], str], proves: bool = True

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
+from resilient_faces._core.context import LAST
 from resilient_faces._core.runtime import on_fork
 
 if TYPE_CHECKING:
@@ -136,11 +137,11 @@ _pool = _Pool()
 
 
 def run(work: Callable[[], T], limit: float | None, abandoned: Abandoned | None = None) -> T:
-    """Do the work in a worker thread, in a copy of the caller's context.
+    """Do the work in a worker thread, in a copy of the caller's context. The last outcome comes back from there.
 
     Args:
         work: What to do.
-        limit: Seconds to wait for it at most; None waits for ever.
+        limit: Seconds to wait for it at most; None, or more than a thread can wait, waits for ever.
         abandoned: Counts the thread for as long as it outlives the limit.
 
     Raises:
@@ -150,12 +151,14 @@ def run(work: Callable[[], T], limit: float | None, abandoned: Abandoned | None 
     job = _Job(lambda: context.run(work), abandoned)
     _pool.take().give(job)
     try:
-        finished = job.done.wait(limit)
+        finished = job.done.wait(None if limit is None else min(limit, threading.TIMEOUT_MAX))
     except BaseException:  # interrupted while waiting: nobody will fetch the result
         _give_up(job)
         raise
     if not finished and _give_up(job):
         raise LimitPassed
+    if (last := context.get(LAST)) is not LAST.get():
+        LAST.set(last)  # a degraded answer is known as such where it arrives
     error = job.error
     if error is not None:
         job.error = None

@@ -88,6 +88,7 @@ def send_all(
     most: int,
     weigh: Callable[[T], int] = lambda _: 0,
     heaviest: int = 0,
+    apart: Callable[[T], object] = lambda _: None,
 ) -> Left[T]:
     """Send entries in batches, and what the answers leave undone again, until nothing is left or nothing helps.
 
@@ -100,6 +101,7 @@ def send_all(
         most: Entries of a batch at most.
         weigh: Weight of an entry.
         heaviest: Weight of a batch at most, unless one entry alone is heavier.
+        apart: Entries for which this is the same, and not None, come in batches of their own, one after the other.
 
     Returns:
         What is left undone. An error that comes before anything was done is raised as it is.
@@ -111,7 +113,12 @@ def send_all(
     while waiting:
         batch = [waiting.popleft()]
         weight = weigh(batch[0])
+        there = {apart(batch[0])} - {None}
         while waiting and len(batch) < most and (weight := weight + weigh(waiting[0])) <= heaviest:
+            if (key := apart(waiting[0])) is not None:
+                if key in there:
+                    break
+                there.add(key)
             batch.append(waiting.popleft())
         try:
             left = send(batch)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from resilient_faces._core.context import ATTEMPTS, Link, event, remaining, underway
 from resilient_faces._core.options import Checks, checked_call
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces.adapters._aws_credentials import FollowingCredentials
 from resilient_faces.adapters._aws_errors import AWS, NOT_THERE, REFRESHABLE, AwsError, DamagedAnswerError
 from resilient_faces.adapters._aws_operations import OPERATIONS, Operation, operation_of
@@ -101,14 +101,16 @@ def connect(
 
     Retrying belongs to the guard around the call: two retrying layers multiply. What remains of the deadline in force
     bounds each request's read timeout (botocore 1.43.70 or newer; an older one only refuses to begin once it has
-    passed). Credentials are looked up again when their file changes or the service calls them expired.
+    passed). That is the wait for the next bytes of an answer. Looking up the host's address, connecting, and an answer
+    that comes byte by byte can outlast the deadline: `connect_timeout` and a `timeout` around the call bound those.
+    Credentials are looked up again when their file changes or the service calls them expired.
 
     Args:
         service: Such as `rekognition`.
         region: Such as `us-west-2`.
         endpoint: A server on this machine; None for AWS itself with the SDK's own credentials.
         profile: Of the shared configuration; None for the SDK's own choice. Not with an endpoint.
-        connect_timeout: Seconds to connect in.
+        connect_timeout: Seconds to connect in, for each address of the host; the deadline does not shorten it.
         read_timeout: Seconds between two bytes of an answer; None for each operation's own in `OPERATIONS` (before
             botocore 1.43.70 the longest of them for all).
         pool: Connections kept; at least as many as threads that call.
@@ -218,6 +220,19 @@ def _is_this_machine(url: str) -> bool:
         return False
 
 
+def is_aws(url: str) -> bool:
+    """Whether an address is AWS's own, in any of its partitions, and not of what stands in for it."""
+    return (urlsplit(url).hostname or "").endswith(_own_domains())
+
+
+@functools.cache
+def _own_domains() -> tuple[str, ...]:
+    """Of all partitions that this botocore knows: China and the sovereign ones have domains of their own."""
+    partitions = _models(None).load_data("partitions")["partitions"]
+    names = {one["outputs"][kind] for one in partitions for kind in ("dnsSuffix", "dualStackDnsSuffix")}
+    return (".aws", *(f".{name}" for name in sorted(names)))
+
+
 def _following(session: Any, profile: str | None) -> FollowingCredentials | None:
     """Give this session credentials that follow their source; None if it finds none, which the SDK then says."""
 
@@ -281,7 +296,7 @@ class _Hooks:
         self._own_times = own_times
         self._service = client.meta.service_model.service_name
         self._used = RUNTIME.wall()
-        self._local = not (urlsplit(client.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".aws"))
+        self._local = not is_aws(client.meta.endpoint_url)
 
     def _handlers(self) -> list[tuple[str, Callable[..., object]]]:
         name = _event_name(self._client)
@@ -299,6 +314,7 @@ class _Hooks:
         """Begin to handle the client's events, unless others of this kind do already: those of `connect`."""
         if _HOOKED not in vars(self._client):
             setattr(self._client, _HOOKED, self)
+            on_fork(self)
             for name, handler in self._handlers():
                 self._client.meta.events.register(name, handler)
 
@@ -309,8 +325,15 @@ class _Hooks:
             for name, handler in self._handlers():
                 self._client.meta.events.unregister(name, handler)
 
+    def after_fork(self) -> None:
+        """The pooled connections are the parent's, whose answers come on them: the next call opens new ones.
+
+        Not here: a pool's lock may have been held when the process forked, and many a child never calls.
+        """
+        self._used = -math.inf
+
     def begin(self, model: Any, context: dict[str, Any], **_: object) -> None:
-        """Before a call: what remains of the deadline is its read timeout; connections from before a freeze go."""
+        """Before a call: what remains of the deadline is its read timeout; connections too old to trust are dropped."""
         left = remaining()
         limit = self._client.meta.config.read_timeout
         if self._own_times:
@@ -394,7 +417,8 @@ def refuse_damaged(http_response: Any, parsed: Mapping[str, Any], model: Any, **
     """
     service = model.service_model
     name = f"{service.service_name}.{model.name}"
-    if model.has_streaming_output and http_response.status_code < 300:
+    streamed = model.has_streaming_output or model.has_event_stream_output
+    if streamed and http_response.status_code < 300:
         try:
             _refuse_incomplete(name, parsed)
         except DamagedAnswerError:
@@ -414,16 +438,30 @@ def refuse_damaged(http_response: Any, parsed: Mapping[str, Any], model: Any, **
     answers = model.output_shape is not None and bool(model.output_shape.members)
     if protocol == "json":
         try:
-            whole = isinstance(json.loads(content or b"{}"), dict)
+            body = json.loads(content or b"{}")
         except ValueError:
-            whole = False
-        if not whole or (not content and answers):
+            body = None
+        if not isinstance(body, dict) or (not content and answers):
             raise DamagedAnswerError(name, "the body is no JSON object")
+        if body and answers and body.keys().isdisjoint(_members_of_body(model.output_shape) or body):
+            # Such as {"message": "Please sign in"} of a network's gate, which else would pass for "no such item".
+            raise DamagedAnswerError(name, "nothing in the body is a member of its answers")
     elif protocol == "cbor" and http_response.headers.get("smithy-protocol") != "rpc-v2-cbor":
         raise DamagedAnswerError(name, "the answer is not of the protocol")
     elif _is_page(http_response):
         raise DamagedAnswerError(name, "the body is a page")
     _refuse_incomplete(name, parsed)
+
+
+def _members_of_body(shape: Any) -> set[str]:
+    """What the body of an answer may hold, as it stands there; empty where the body is of another shape."""
+    if "payload" in shape.serialization:
+        return set()
+    return {
+        member.serialization.get("name", name)
+        for name, member in shape.members.items()
+        if "location" not in member.serialization
+    }
 
 
 def _refuse_incomplete(name: str, parsed: Mapping[str, Any]) -> None:
@@ -488,8 +526,8 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
 
     Paginators and waiters that are made from now on use the guarded operations too, and so does s3transfer. Each
     operation gets the policy with its own idempotence: a `Retry` in it repeats an unknown outcome only where that is
-    safe, and a token that makes it safe is made once for all attempts. Damaged answers raise `DamagedAnswerError`, and
-    the deadline in force bounds each request.
+    safe, and a token that makes it safe is made once for all attempts. Damaged answers raise `DamagedAnswerError`, the
+    deadline in force bounds each request, and the SDK's error about wrong parameters shows no values.
 
     Args:
         client: A boto3 client. Best is one that tries once: `Config(retries={"total_max_attempts": 1})`.
@@ -588,9 +626,30 @@ def _attempt(method: Callable[..., Any]) -> Callable[..., Any]:
     def attempt(*args: object, **parameters: object) -> Any:
         for body in BODIES.get():
             body.rewind()
-        return method(*args, **parameters)
+        try:
+            return method(*args, **parameters)
+        except Exception as error:
+            wrong = wrong_parameters(error)
+            if wrong is None:
+                raise
+            again: Any = type(error)
+            raise again(report=wrong) from None
 
     return attempt
+
+
+def wrong_parameters(error: Exception) -> str | None:
+    """What the SDK finds wrong with the parameters of a call, without the values that its text shows; else None."""
+    if type(error).__name__ != "ParamValidationError":
+        return None
+    wrong = "; ".join(dict.fromkeys(match[0] for match in _WRONG.finditer(str(error)))) or "wrong parameters"
+    return f"{wrong}. Values are not shown: they may be pictures or identities."
+
+
+_WRONG: Final = re.compile(
+    r"Invalid (?:type|length|range|format) for parameter [\w.\[\]-]{1,200}"
+    r'|Missing required parameter in [\w.\[\]-]{1,200}: "\w{1,100}"|Unknown parameter in [\w.\[\]-]{1,200}: "\w{1,100}"'
+)
 
 
 def _for_all_attempts(function: Callable[..., Any], careful: Callable[..., Any], row: Operation) -> Callable[..., Any]:

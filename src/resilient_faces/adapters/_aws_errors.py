@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from resilient_faces._core.context import report
 from resilient_faces.adapters._aws_operations import SERVICE_OF
 from resilient_faces.errors import OptionError, ResilienceError
 from resilient_faces.faults import Classification, Executed, Fault, Kind, first_match, http_fault
@@ -63,7 +64,7 @@ class Row:
     why: str
 
 
-_NO, _MAYBE = Executed.no, Executed.unknown
+_NO, _YES, _MAYBE = Executed.no, Executed.yes, Executed.unknown
 _REFUSED: Final = "refused before it was carried out"
 
 
@@ -231,7 +232,7 @@ BY_SERVICE: Final[Mapping[str, Mapping[str, Row]]] = MappingProxyType(
         "dynamodb": {
             "ConditionalCheckFailedException": Row(Kind.condition, _NO, "an answer of the business"),
             "TransactionConflictException": Row(Kind.conflict, _NO, "somebody else wrote at the same time"),
-            "TransactionInProgressException": Row(Kind.conflict, _NO, "the same token is under way"),
+            "TransactionInProgressException": Row(Kind.conflict, _MAYBE, "the same token is under way"),
             "ReplicatedWriteConflictException": Row(Kind.conflict, _NO, "another region wrote at the same time"),
             "IdempotentParameterMismatchException": Row(Kind.invalid, _NO, "a token used twice with different writes"),
             "ResourceNotFoundException": Row(Kind.not_found, _NO, "no such table, or not yet"),
@@ -506,8 +507,27 @@ TRANSPORT: Final[Mapping[str, Row]] = MappingProxyType(
 def classify_aws(error: BaseException) -> Fault | None:
     """What an error of boto3 or botocore means; None for errors of others.
 
+    An error with which a retry gave up speaks for all of its attempts: what the last one came to was not carried out,
+    but an earlier one may have been. Then it is a `timeout` where it would be repeated without further question: nobody
+    knows, and an outer retry has no token of the inner one's.
+
     Meant for `first_match(classify_aws)` and the `classify` option of a policy.
     """
+    fault = _last(error)
+    if fault is None:
+        return None
+    doubtful = [one for one in report(error).faults[:-1] if one.executed is not _NO]
+    if not doubtful:
+        return fault
+    executed = _YES if any(one.executed is _YES for one in (*doubtful, fault)) else _MAYBE
+    # Lost connections alone stay what they are to everybody, who repeats them.
+    transient = fault.executed is not _NO and all(one.kind is Kind.transient for one in (*doubtful, fault))
+    kind = Kind.timeout if fault.rule.retried and not transient else fault.kind
+    return Fault(kind, fault.code, executed, fault.retry_after)
+
+
+def _last(error: BaseException) -> Fault | None:
+    """What the error itself means, whatever came before it."""
     if isinstance(error, AwsError):
         return error.fault
     if isinstance(error, OptionError):  # of an adapter's method: what was asked for can never work

@@ -118,6 +118,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             idempotent=True, mandatory=("CopyObjectResult.ETag",), read_timeout=60.0, never_with=_MATCHES
         ),
         "s3.DeleteObject": Operation(idempotent=True, never_with=_MATCHES),
+        "s3.DeleteObjects": Operation(idempotent=True),
+        # A part takes the place of the one with its number. A second upload would stay behind, and be paid for.
+        "s3.CreateMultipartUpload": Operation(idempotent=False, mandatory=("UploadId",)),
+        "s3.UploadPart": Operation(idempotent=True, mandatory=("ETag",)),
+        "s3.UploadPartCopy": Operation(idempotent=True, mandatory=("CopyPartResult.ETag",), read_timeout=60.0),
+        # A second one changes nothing. If the answer to the first was lost, NoSuchUpload says to look for the object.
+        "s3.CompleteMultipartUpload": Operation(
+            idempotent=True, mandatory=("ETag",), read_timeout=60.0, never_with=_MATCHES
+        ),
+        "s3.AbortMultipartUpload": Operation(idempotent=True),
         # A repeated send can be there twice. The adapters repeat it, because theirs carry an id that stays the same, by
         # which readers tell: a message twice is better than one that is lost.
         "sqs.SendMessage": Operation(idempotent=True, mandatory=("MessageId", "MD5OfMessageBody"), only_with=_COPY_ID),
@@ -129,6 +139,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "sqs.ChangeMessageVisibility": Operation(idempotent=True),
         "sqs.GetQueueAttributes": Operation(idempotent=True, mandatory=("Attributes",)),
         "sns.Publish": Operation(idempotent=True, mandatory=("MessageId",), only_with=_COPY_ID),
+        # It hands a task out, as a queue does, and may wait a minute for one.
+        "stepfunctions.GetActivityTask": Operation(idempotent=False, read_timeout=65.0),
         # Nothing tells a repeated value from a second one: a gap is better than a false alarm.
         "cloudwatch.PutMetricData": Operation(idempotent=False),
     }
@@ -141,9 +153,13 @@ SERVICE_OF: Final[Mapping[str, str]] = MappingProxyType(
 """The service of an operation: botocore's errors name only the operation."""
 
 _READS: Final = ("Get", "List", "Describe", "Head", "Search", "Detect", "Compare", "Scan", "Query", "BatchGet")
+_STARTS: Final = ("DetectStack",)
+"""Names that begin as those of reads do, and begin work: CloudFormation's search for drift."""
 
 
 def operation_of(service: str, operation: str) -> Operation:
     """The row of an operation, or what its name tells: reading may be repeated, everything else may not."""
     found = OPERATIONS.get(f"{service}.{operation}")
-    return Operation(idempotent=operation.startswith(_READS), known=False) if found is None else found
+    if found is not None:
+        return found
+    return Operation(idempotent=operation.startswith(_READS) and not operation.startswith(_STARTS), known=False)

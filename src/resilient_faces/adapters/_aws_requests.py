@@ -20,10 +20,12 @@ from resilient_faces.adapters._aws_clients import (
     BODIES,
     bodies_of,
     fitted,
+    is_aws,
     is_client,
     refuse_coroutines,
     service_of,
     warn_of_inner_retries,
+    wrong_parameters,
 )
 from resilient_faces.adapters._aws_costs import CostMeter
 from resilient_faces.adapters._aws_errors import AWS
@@ -130,9 +132,10 @@ class Requests:
         self.service: Final[str] = "" if meta is None else meta.service_model.service_name
         self.region: Final[str] = "" if meta is None else meta.region_name or ""
         self._place = self.region
-        url = urlsplit("" if meta is None else meta.endpoint_url)
-        if url.hostname and not url.hostname.endswith((".amazonaws.com", ".aws")):
-            self._place = f"{url.hostname}:{url.port}"  # another server is another circuit
+        url = "" if meta is None else meta.endpoint_url
+        if url and not is_aws(url):
+            at_place = urlsplit(url)  # another server is another circuit
+            self._place = f"{at_place.hostname}:{at_place.port}" if at_place.port else str(at_place.hostname)
         if account is None and meta is not None:
             account = accounts.label(client, self.service, self._place)
         self._owner = f"{account}/" if account else ""
@@ -233,10 +236,10 @@ class Requests:
             try:
                 answer = method(**parameters)
             except Exception as error:
-                refused = without_values(error, called)
-                if refused is None:
+                wrong = wrong_parameters(error)
+                if wrong is None:
                     raise
-                raise refused from None
+                raise OptionError(f"{called}: {wrong}") from None
             return FINISH.get()(answer)
 
         called = send.__name__ = send.__qualname__ = f"{self.service}.{operation}"  # what events and reports call it
@@ -245,20 +248,6 @@ class Requests:
             function = fitted(Guard(policies), row)(send)  # type: ignore[arg-type]
         both = self._guarded[operation, idempotent] = (function, row.token)
         return both
-
-
-def without_values(error: Exception, operation: str) -> OptionError | None:
-    """What the SDK finds wrong with the parameters of a call, without the values that its text shows; else None."""
-    if type(error).__name__ != "ParamValidationError":
-        return None
-    wrong = "; ".join(dict.fromkeys(match[0] for match in _WRONG.finditer(str(error)))) or "wrong parameters"
-    return OptionError(f"{operation}: {wrong}. Values are not shown: they may be pictures or identities.")
-
-
-_WRONG: Final = re.compile(
-    r"Invalid (?:type|length|range|format) for parameter [\w.\[\]-]{1,200}"
-    r'|Missing required parameter in [\w.\[\]-]{1,200}: "\w{1,100}"|Unknown parameter in [\w.\[\]-]{1,200}: "\w{1,100}"'
-)
 
 
 def _as_it_is(answer: Any) -> Any:

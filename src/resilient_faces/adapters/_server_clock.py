@@ -6,6 +6,8 @@ import math
 import threading
 from typing import Final
 
+from resilient_faces._core.runtime import on_fork
+
 __all__ = ["ServerClock"]
 
 DRIFT: Final = 5e-5  # seconds a second that two clocks may drift apart
@@ -23,11 +25,16 @@ class ServerClock:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.after_fork()
+        on_fork(self)
         self._low = -math.inf
         self._high = math.inf
         self._heard_at = 0.0
         self.trip = math.inf
+
+    def after_fork(self) -> None:
+        """The lock may have been held by a thread that the child does not have."""
+        self._lock = threading.Lock()
 
     def hear(self, earliest: float, latest: float, sent: float, received: float) -> None:
         """Learn from one answer.
@@ -50,9 +57,14 @@ class ServerClock:
 
     @property
     def width(self) -> float:
-        """Seconds that the offset may be off by, from one end to the other; infinite if nothing was heard."""
+        """Seconds that the offset may have been off by when an answer came last; infinite if none has come."""
         with self._lock:
             return self._high - self._low
+
+    def width_at(self, local: float) -> float:
+        """Seconds that the offset may be off by at a local time, from one end to the other: clocks drift apart."""
+        with self._lock:
+            return self._high - self._low + 2.0 * abs(local - self._heard_at) * DRIFT
 
     @property
     def offset(self) -> float:

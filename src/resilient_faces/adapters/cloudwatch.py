@@ -10,7 +10,6 @@ import datetime as dt
 import itertools
 import json
 import math
-import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from resilient_faces._core.context import event
 from resilient_faces._core.options import Checks
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, OwnLock
 from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AWS, AsyncFace, Requests, threaded
 from resilient_faces.errors import OptionError
@@ -64,7 +63,7 @@ class Metric:
 
     Args:
         name: 1 to 255 printable ASCII characters.
-        values: One number, or up to 100 of them.
+        values: One number, or up to 100 of them; those of numpy and decimals are numbers too.
         unit: One of `UNITS`.
         dimensions: At most 30. A new combination of values is a new metric, and is billed as one: keep requests,
             people and photos out of it.
@@ -85,7 +84,12 @@ class Metric:
     def __post_init__(self) -> None:
         checks = Checks("Metric")
         checks.that(_is_name(self.name), "name", f"1 to {_NAME} printable ASCII characters", self.name)
-        values = self.numbers
+        try:
+            values = self.numbers
+        except (TypeError, ValueError, OverflowError):
+            checks.that(False, "values", "a number or several", type(self.values).__name__)
+            checks.done()
+            raise
         cure = "Count, or sample, before you send."
         checks.that(0 < len(values) <= _MOST_VALUES, "values", f"1 to {_MOST_VALUES} numbers", len(values), cure)
         checks.that(all(_is_number(one) for one in values), "values", "finite numbers up to 2 to the 360th", values)
@@ -99,7 +103,8 @@ class Metric:
     @property
     def numbers(self) -> tuple[float, ...]:
         """The values, also if there is but one."""
-        return (self.values,) if isinstance(self.values, (int, float)) else tuple(self.values)
+        several: Any = (self.values,) if isinstance(self.values, (Real, Decimal)) else self.values
+        return tuple(_plain(one) for one in several)
 
 
 class CloudWatch:
@@ -126,7 +131,7 @@ class CloudWatch:
         options.setdefault("retry", Retry(attempts=2))
         self._requests = Requests(client, **options)
         self._namespace = namespace
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
         self.dropped = 0
 
     def put(self, metrics: Iterable[Metric]) -> bool:
@@ -240,7 +245,7 @@ class EmfWriter:
         self._stream = stream
         self._namespace = namespace
         self._dimensions = dict(dimensions)
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
 
     def write(self, *metrics: Metric, **properties: object) -> None:
         """Write the metrics; see `emf_lines`. What can be written is, whatever is wrong with the rest."""
@@ -373,6 +378,13 @@ def _is_name(text: object) -> bool:
     )
 
 
+def _plain(value: Any) -> Any:
+    """A number of numpy or a decimal as JSON and the SDK take it; everything else as it is."""
+    if isinstance(value, (int, float)) or not isinstance(value, (Real, Decimal)):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
 def _is_number(value: object) -> bool:
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return good and math.isfinite(value) and abs(value) <= _LARGEST  # type: ignore[arg-type]
+    return good and abs(value) <= _LARGEST  # type: ignore[arg-type]  # what is no number is not less

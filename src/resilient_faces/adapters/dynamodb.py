@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from resilient_faces._core.options import Checks
@@ -53,7 +53,7 @@ _COUNTS_ON: Final = re.compile(
     r"|=(?!\s*(?::|if_not_exists\b))|(?<![#.\w])([#.\w]+)\s*=\s*if_not_exists\s*\((?!\s*\1\s*,)",
     re.IGNORECASE,
 )
-_PARTS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
+_TOKENS: Final = uuid.UUID("5f3c6f0a-6a3e-4d4e-9d0e-0c1f4a7a2b11")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,12 @@ class DynamoDb:
         extra = _expressions(condition, names, values)
         if _COUNTS_ON.search(expression):
             update = {"TableName": table, "Key": key, "UpdateExpression": expression, **extra}
-            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_PARTS, mine))
-            return Written(self.transact([{"Update": update}], token=token).applied)
+            if condition is not None:
+                update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+            token = mine if len(mine) <= _LONGEST_TOKEN else str(uuid.uuid5(_TOKENS, mine))
+            failed = self._transact([{"Update": update}], token)
+            reasons = getattr(failed, "response", {}).get("CancellationReasons", ())
+            return Written(failed is None, found=reasons[0].get("Item") or None if reasons else None)
         if condition is None:
             self._again("UpdateItem", TableName=table, Key=key, UpdateExpression=expression, **extra)
             return Written(True)
@@ -228,17 +232,19 @@ class DynamoDb:
         if token is not None:
             checks.that(0 < len(token) <= _LONGEST_TOKEN, "token", "1 to 36 characters", len(token), "A UUID fits.")
         checks.done()
+        failed = self._transact(writes, token or uuid.uuid4().hex)
+        return Transacted(True) if failed is None else Transacted(False, cancellation_codes(failed))
+
+    def _transact(self, writes: Sequence[Mapping[str, Any]], token: str) -> Exception | None:
+        """Carry them out; the error that has the reasons if a condition failed."""
         try:
-            self._requests(
-                "TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token or uuid.uuid4().hex
-            )
+            self._requests("TransactWriteItems", TransactItems=list(writes), ClientRequestToken=token)
         except Exception as error:
-            reasons = cancellation_codes(error)
             fault = classify_aws(error)
-            if fault is None or fault.kind is not Kind.condition or not reasons:
+            if fault is None or fault.kind is not Kind.condition or not cancellation_codes(error):
                 raise
-            return Transacted(False, reasons)
-        return Transacted(True)
+            return error
+        return None
 
     def write_in_parts(
         self, writes: Sequence[Mapping[str, Any]], *, operation_id: str, progress: str, key: str = "id"
@@ -247,7 +253,8 @@ class DynamoDb:
 
         Each part is atomic; the whole is not: readers that need it whole look at the progress item first, whose members
         `done` and `parts` are equal once it is. A repetition with the same id goes on with the first part that is not
-        done, whoever repeats it and whenever, and carries nothing out twice.
+        done, whoever repeats it and whenever, and carries nothing out twice. Who deletes the progress item has
+        the whole carried out anew.
 
         Args:
             writes: As `TransactWriteItems` takes them.
@@ -263,15 +270,16 @@ class DynamoDb:
         done = self._parts_done(progress, key, operation_id, fingerprint)
         while done < len(parts):
             note = _progress(progress, key, operation_id, fingerprint, done, len(parts))
-            token = str(uuid.uuid5(_PARTS, f"{progress}/{operation_id}/{fingerprint}/{done}"))
-            result = self.transact([*parts[done], note], token=token)
+            # With a token of this call's. The note's condition keeps others from repeating a part; a token of the
+            # operation's would have the service say "done" for ten minutes, whatever was deleted meanwhile.
+            result = self.transact([*parts[done], note])
             if result.applied:
                 done += 1
                 continue
             now = self._parts_done(progress, key, operation_id, fingerprint)
-            if now <= done:  # not the progress but a condition of the writes themselves
+            if now == done:  # not the progress but a condition of the writes themselves
                 return Parts(done, len(parts), result.reasons[:-1])
-            done = now  # somebody else has gone on with it, or our own answer was lost long ago
+            done = now  # somebody else has gone on with it, or has deleted its progress
         return Parts(done, len(parts))
 
     def get_many(self, table: str, keys: Sequence[Item]) -> tuple[Item | None, ...]:
@@ -359,7 +367,7 @@ class DynamoDb:
         if item is None:
             return 0
         if item.get("fingerprint") != {"S": fingerprint}:
-            raise DifferentWritesError(operation_id)
+            raise DifferentWritesError
         return int(item["done"]["N"])
 
 
@@ -444,7 +452,9 @@ def _canonical(value: object) -> str:
     def tidy(one: object) -> object:
         if isinstance(one, Mapping):
             if len(one) == 1 and isinstance(one.get("N"), str):
-                return {"N": str(Decimal(one["N"]).normalize())}
+                number = Decimal(one["N"])
+                # All its digits: DynamoDB has 38, and the context of this thread may have fewer.
+                return {"N": str(number.normalize(Context(prec=len(number.as_tuple().digits) or 1)) if number else 0)}
             return {name: tidy(member) for name, member in one.items()}
         if isinstance(one, (list, tuple)):
             return [tidy(member) for member in one]

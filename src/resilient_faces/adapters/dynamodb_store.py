@@ -12,12 +12,16 @@ import math
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import Context
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Final
 
 from resilient_faces._core.options import Checks
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, on_fork
+from resilient_faces.adapters._aws_clients import refuse_coroutines
 from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters._server_clock import ServerClock
 from resilient_faces.adapters.aws import LocalEndpoint, connect
@@ -31,6 +35,8 @@ __all__ = ["ClockUnknownError", "DynamoDbStore"]
 
 ROUNDS: Final = 25  # of one step against others who write the same record
 PRECISE: Final = 0.01  # seconds to which the clock should be known before slots are given
+ROOM: Final = 0.1  # seconds that clocks may be apart for which slots make room, if those are known as well as can be
+MOST_ROOM: Final = 1.5  # while a clock is learnt anew; one answer alone tells the time to a second and its trip
 STEP: Final = 0.03  # seconds between requests that wait for the server's next second
 
 
@@ -50,6 +56,7 @@ class DynamoDbStore:
 
     Raises:
         OptionError: Options are wrong.
+        DecorationError: The client's operations are coroutines.
     """
 
     inline: Final = False
@@ -70,15 +77,21 @@ class DynamoDbStore:
         checks.that(isinstance(prefix, str), "prefix", "a string", prefix)
         checks.seconds("keep", keep)
         checks.done()
+        refuse_coroutines(client)
         self.table = table
         self.prefix = prefix
         self.clock = ServerClock()  # from the wall clock: a frozen machine's monotonic one stands still
         self._client = client
         self._keep = keep
-        self._learning = threading.Lock()
+        self.after_fork()
+        on_fork(self)
         self._learnt = 0.0  # seconds to which the clock was known when it was last learnt
         self._latency = 0.0
         self._lines: dict[str, _Line] = {}
+
+    def after_fork(self) -> None:
+        """The thread that learnt the clock is the parent's."""
+        self._learning = threading.Lock()
 
     @classmethod
     def connected(
@@ -161,7 +174,8 @@ class DynamoDbStore:
     def learn_clock(self, *, precision: float = PRECISE) -> float:
         """Learn how far the local clock is off, from the dates of answers. Takes up to 3 s and some 40 requests.
 
-        A limiter does it at its first use, and goes by its share of the rate meanwhile.
+        A limiter does it at its first use, and goes by its share of the rate meanwhile. After a pause of some minutes,
+        in which the clocks have drifted apart, it is done in the background: until then its slots are wider.
 
         Args:
             precision: Seconds to which it should be known. What answers take to come is a limit to that.
@@ -171,7 +185,7 @@ class DynamoDbStore:
         """
         ends = RUNTIME.monotonic() + 3.2
         self._load("clock", "")
-        while self.clock.width > precision and RUNTIME.monotonic() < ends:
+        while self.clock.width > precision and RUNTIME.monotonic() < ends and not RUNTIME.stopped:
             # Near the server's next second one answer halves what is not known; before that is known, seek it.
             RUNTIME.sleep(STEP if self.clock.width > 2.0 * STEP else self.clock.until_second(RUNTIME.wall()))
             self._load("clock", "")
@@ -379,7 +393,9 @@ class DynamoDbStore:
         Starts are up to half an interval late, and up to the clock's width apart from where they should be. With this
         interval any second holds at most `rate + 1` of them all the same.
         """
-        return max(1.0 / rate, (1.0 + 0.5 / rate + min(self.clock.width, 0.1)) / (rate + 1.0))
+        width = self.clock.width_at(RUNTIME.wall())
+        room = min(width, ROOM if width <= self._usual else MOST_ROOM)
+        return max(1.0 / rate, (1.0 + 0.5 / rate + room) / (rate + 1.0))
 
     def _line(self, key: str) -> _Line:
         return self._lines.setdefault(key, _Line())
@@ -420,20 +436,48 @@ class DynamoDbStore:
 
     def _need_clock(self) -> None:
         """Slots of several processes fit together only if all know the time well; as well as the line allows."""
-        if self.clock.width <= 2.0 * max(PRECISE, self._learnt):
+        width = self.clock.width_at(RUNTIME.wall())
+        if width <= self._usual:
             return
-        if not self._learning.acquire(blocking=False):
+        if self._learnt and width > MOST_ROOM:
+            self._load("clock", "")
+        learning = self._learning
+        if not learning.acquire(blocking=False):
+            if self._learnt:
+                return
             raise ClockUnknownError(self.table)
+        if not self._learnt:
+            self._learn(learning)
+            return
+        # No call waits for it, and none's deadline holds for it.
+        work = (partial(self._learn_quietly, learning),)
+        try:
+            threading.Thread(target=Context().run, args=work, name="resilient_faces-clock", daemon=True).start()
+        except RuntimeError:  # no more threads, or the process ends
+            learning.release()
+
+    @property
+    def _usual(self) -> float:
+        """Seconds to which the clock is known when nothing is amiss."""
+        return 2.0 * max(PRECISE, self._learnt)
+
+    def _learn(self, learning: threading.Lock) -> None:
+        """Learn the clock and let go of the lock."""
         try:
             self.learn_clock()
         finally:
-            self._learning.release()
+            learning.release()
+
+    def _learn_quietly(self, learning: threading.Lock) -> None:
+        with suppress(Exception):  # the next slot begins it again
+            self._learn(learning)
 
     # -- operations ------------------------------------------------------------------------------------------------
 
     def claim(self, key: str, owner: str, fingerprint: str, lease: float, keep: float) -> Record | None:
         """Claim an operation; None if it was claimed, else the record that is in the way."""
         now = self._now()
+        keep = max(keep, lease)
         item = {
             "status": Status.in_progress.value,
             "owner": owner,
@@ -481,8 +525,13 @@ class DynamoDbStore:
     def extend(self, key: str, owner: str, lease: float) -> bool:
         """Begin the lease anew; False if this owner has it no more."""
         now = self._now()
-        values = self._owned(owner, now)
-        return self._update("operation", key, "SET #lease = :until", _OWNED, **values, until=now + _micros(lease))[0]
+        values = {**self._owned(owner, now), "until": now + _micros(lease)}
+        done, found = self._update("operation", key, "SET #lease = :until", f"{_OWNED} AND #kept >= :until", **values)
+        if done or found is None or not now < found["kept"] < values["until"]:
+            return done
+        # It would be forgotten before.
+        change = "SET #lease = :until, #kept = :until, #expires = :expires"
+        return self._update("operation", key, change, _OWNED, **values, expires=math.ceil(now / 1e6 + lease))[0]
 
     def release(self, key: str, owner: str) -> bool:
         """Give it up; False if this owner has it no more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import inspect
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,7 @@ return redis.call('ZCARD', KEYS[1])
 """,
     "claim": """
 local owner, fingerprint, lease, keep = unpack(ARGV)
+keep = math.max(keep, lease)
 local record = read('status', 'owner', 'lease', 'kept', 'fingerprint', 'data', 'schema')
 if record[1] ~= '' and now < tonumber(record[4]) then
   local free = record[1] == 'in_progress' and (record[2] == owner or now >= tonumber(record[3]))
@@ -146,9 +148,12 @@ redis.call('PEXPIRE', KEYS[1], whole(math.ceil(keep / 1000)))
 return 1
 """,
     "extend": """
-local record = read('status', 'owner')
+local record = read('status', 'owner', 'kept')
 if record[1] ~= 'in_progress' or record[2] ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'lease', whole(now + ARGV[2]))
+local ends = now + ARGV[2]
+local kept = math.max(tonumber(record[3]), ends)
+redis.call('HSET', KEYS[1], 'lease', whole(ends), 'kept', whole(kept))
+redis.call('PEXPIRE', KEYS[1], whole(math.ceil((kept - now) / 1000)))
 return 1
 """,
     "release": """
@@ -182,6 +187,10 @@ class RedisStore:
     def __init__(self, client: Any, *, prefix: str = "resilient-faces:", keep: float = 86_400.0) -> None:
         checks = Checks("RedisStore")
         checks.function("client", getattr(client, "register_script", None), "Give it a redis.Redis, not a URL.")
+        one = f"{type(client).__module__}.{type(client).__qualname__}"
+        cure = "Give it a redis.Redis: policies of async code ask it in a thread."
+        waits = inspect.iscoroutinefunction(getattr(client, "execute_command", None))
+        checks.that(not waits, "client", "a client whose commands are no coroutines", one, cure)
         checks.that(isinstance(prefix, str), "prefix", "a string", prefix)
         checks.seconds("keep", keep)
         checks.done()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from resilient_faces._core.options import Checks
 from resilient_faces._core.runtime import logger_of
 from resilient_faces.adapters._aws_requests import check_client
-from resilient_faces.adapters.aws import AWS, NO_FACE, AsyncFace, AwsError, Requests, threaded
+from resilient_faces.adapters.aws import AWS, NO_FACE, AsyncFace, AwsError, DamagedAnswerError, Requests, threaded
 from resilient_faces.faults import Executed, Fault, Kind
 
 if TYPE_CHECKING:
@@ -495,8 +495,13 @@ class Rekognition:
         _check(session_id=session_id)
         answer = self._requests("GetFaceLivenessSessionResults", SessionId=session_id)
         confidence = answer.get("Confidence")
+        try:
+            status = LivenessStatus(answer["Status"])
+        except ValueError:  # neither a success nor an end that this version could vouch for
+            name = "rekognition.GetFaceLivenessSessionResults"
+            raise DamagedAnswerError(name, "its status is none that is known") from None
         return Liveness(
-            LivenessStatus(answer["Status"]),
+            status,
             None if confidence is None else float(confidence),
             (answer.get("ReferenceImage") or {}).get("Bytes"),
         )

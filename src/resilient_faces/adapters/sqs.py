@@ -8,7 +8,9 @@ back: a crash between the two leaves a message twice, never none.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import math
 import re
 import threading
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilient_faces._core.context import REQUEST, event, remaining, request
 from resilient_faces._core.options import Checks
-from resilient_faces._core.runtime import RUNTIME, logger_of
+from resilient_faces._core.runtime import RUNTIME, OwnLock, logger_of
 from resilient_faces.adapters._aws_batches import Left, RefusedEntriesError, UnfinishedBatchError, send_all
 from resilient_faces.adapters._aws_requests import check_client
 from resilient_faces.adapters.aws import AsyncFace, DamagedAnswerError, Requests, classify_aws, threaded
@@ -55,6 +57,7 @@ MOST_BYTES: Final = 1_048_576
 """Of a message, and of a batch: body and attributes."""
 _MOST_ATTRIBUTES: Final = 10
 _BATCH: Final = 10
+_PATIENCE: Final = 1.0  # seconds that an extension is waited for when the work is done
 _OVERHEAD: Final = 600  # bytes for our own attributes
 
 _log: Final = logger_of("sqs")
@@ -104,6 +107,7 @@ class Delivery:
         attributes: All that it carries, as SQS writes them.
         group: Of a FIFO queue.
         received: When it was handed out, by the monotonic clock.
+        visibility: Seconds that it was hidden for then.
     """
 
     body: str = field(repr=False)
@@ -117,6 +121,7 @@ class Delivery:
     attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     group: str | None = None
     received: float | None = None
+    visibility: int | None = None
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -141,11 +146,17 @@ class Hold:
     """A delivery that is kept hidden while it is worked on.
 
     Attributes:
-        lost: The receipt is no longer good, or the time is over and could not be extended: somebody else may have the
-            message by now.
+        gone: The queue says that the receipt is no longer good.
+        hidden_until: When others can receive the message, by the monotonic clock, as far as is known.
     """
 
-    lost: bool = False
+    gone: bool = False
+    hidden_until: float = math.inf
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else may have the message by now: the receipt is no longer good, or the time is over."""
+        return self.gone or RUNTIME.monotonic() >= self.hidden_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +199,12 @@ class Sqs:
         checks.seconds("tolerance", tolerance, above=False)
         checks.done()
         self._requests = Requests(client, **options)
+        config = getattr(getattr(client, "meta", None), "config", None)
+        self._patience: float | None = getattr(config, "read_timeout", None)
         self._queue = queue_url
         self._dead_letters = dead_letter_url
         self._tolerance = tolerance
-        self._lock = threading.Lock()
+        self._lock = OwnLock()
         self.expired = 0
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -223,6 +236,8 @@ class Sqs:
     def send_many(self, messages: Iterable[str | Outgoing]) -> tuple[Sent, ...]:
         """Put messages in, ten at a time; what the queue could not take just now is sent again, and only that.
 
+        Of each group of a FIFO queue one at a time: a message that is sent again would come behind its successors.
+
         Raises:
             UnfinishedBatchError: The queue keeps leaving messages out; `left` has them.
             RefusedEntriesError: Messages are wrong in themselves; all others are in the queue.
@@ -230,7 +245,8 @@ class Sqs:
         outgoing = [Outgoing(one) if isinstance(one, str) else one for one in messages]
         entries = [{"Id": str(number), **self._entry(one)} for number, one in enumerate(outgoing)]
         names: dict[str, str] = {}
-        left, refused = self._batches("SendMessageBatch", entries, names, _weight)
+        left, refused = self._batches("SendMessageBatch", _in_turn(entries), names, _weight, _group)
+        left.sort(key=lambda entry: int(entry["Id"]))
         sent = tuple(
             Sent(_text(entry["MessageAttributes"], "id"), names[entry["Id"]])
             for entry in entries
@@ -246,7 +262,8 @@ class Sqs:
     def receive(self, most: int, *, wait: int, visibility: int) -> tuple[Delivery, ...]:
         """Take up to `most` messages, 10 at most; wait so many seconds for the first, hide them for `visibility`.
 
-        It waits no longer than the deadline in force allows, less a second for the answer to come.
+        It waits no longer than the deadline in force and the client's read timeout allow, less a second for the answer
+        to come.
 
         Messages whose work is no longer worth doing are deleted, counted in `expired` and told as an event. A receive
         whose answer is lost is not repeated: its messages come back when their time is over, and count as handed out.
@@ -283,17 +300,31 @@ class Sqs:
         _raise_unless_whole("sqs.DeleteMessageBatch", rest, len(entries) - len(rest) - len(refused), (), refused, left)
 
     def retry(self, delivery: Delivery, delay: float) -> None:
-        """Hand the message out again after `delay` seconds; one that somebody else has by now is theirs."""
+        """Hand the message out again after `delay` seconds; one that somebody else has by now is theirs.
+
+        Twelve hours after it was handed out it comes back whatever one asks for.
+        """
         self.extend(delivery, delay)
 
     def extend(self, delivery: Delivery, seconds: float) -> bool:
-        """Keep the message hidden for so many seconds from now; False if the receipt is no longer good."""
+        """Keep the message hidden for so many seconds from now, for no more than twelve hours in all.
+
+        Returns:
+            False if the receipt is no longer good, or the twelve hours are over.
+        """
         whole = max(0, min(MAX_VISIBILITY, round(seconds)))
+        if whole:
+            whole = min(whole, _left_of(delivery))
+            if whole < 1:
+                return False
         return self._unless_lost("ChangeMessageVisibility", self._queue, delivery, VisibilityTimeout=whole)
 
     @contextmanager
     def keep(self, delivery: Delivery, visibility: int) -> Iterator[Hold]:
         """Keep the message hidden for as long as the block runs, by extending its time again and again.
+
+        An extension that gets no answer is given up after a third of the time, and asked for anew. Leaving the block
+        waits a second at most for one that is under way.
 
         Args:
             delivery: The message.
@@ -332,7 +363,7 @@ class Sqs:
         why = f"{reason.kind.value}: {reason.code}" if isinstance(reason, Fault) else reason
         shown = "".join(letter for letter in why if letter.isprintable())[:250] or "unknown"
         # The deadline stays behind: what somebody moves back later is to be done.
-        attributes = _with(delivery.attributes, {"id": name, "reason": shown}, {"deadline"})
+        attributes = _folded(delivery.attributes, {"id": name, "reason": shown}, {"deadline"})
         # Of this very message: one that was moved back and dies again is no copy of its first dead letter.
         extra = _fifo(self._dead_letters, delivery.group or "dead", f"dead-{delivery.message_id}")
         self._put(self._dead_letters, {"MessageBody": delivery.body, "MessageAttributes": attributes, **extra})
@@ -380,7 +411,7 @@ class Sqs:
         try:
             entry = {
                 "MessageBody": letter.body,
-                "MessageAttributes": _with(letter.attributes, told, {"deadline", "reason"}),
+                "MessageAttributes": _with(letter.attributes, told, {"deadline", "reason", *told}),
                 **_fifo(self._queue, letter.group or "redriven", f"back-{letter.message_id}"),
             }
             self._put(self._queue, entry)
@@ -408,18 +439,22 @@ class Sqs:
         checks = Checks("Sqs.send")
         cure = "Put it into S3 and send its key."
         if checks.that(isinstance(message.body, str), "body", "a string", type(message.body).__name__):
-            size = len(message.body.encode())
-            checks.that(0 < size <= MOST_BYTES - _OVERHEAD, "body", "1 byte to 1 MB", size, cure)
+            size = _size(message.body)
+            if checks.that(size >= 0, "body", "text that UTF-8 has a place for", "half of a pair of surrogates"):
+                checks.that(0 < size <= MOST_BYTES - _OVERHEAD, "body", "1 byte to 1 MB", size, cure)
+        if checks.that(isinstance(message.id, str), "id", "a string", type(message.id).__name__):
+            checks.that(_size(message.id) >= 0, "id", "text that UTF-8 has a place for", "half of a pair of surrogates")
         checks.number("delay", message.delay, 0.0, 0.0 if fifo else 900.0, unit="seconds")
         if message.within is not None:
             checks.seconds("within", message.within, infinite=True)
-        checks.that(fifo is (message.group is not None), "group", "given for a FIFO queue and no other", message.group)
+        group = None if message.group is None else "one"  # not shown: it may be a person
+        checks.that(fifo is (message.group is not None), "group", "given for a FIFO queue and no other", group)
         checks.done()
         mine = message.id or uuid.uuid4().hex
         within = remaining() if message.within is None else message.within
         told = {"id": mine, "requestId": REQUEST.get().id}
-        if within is not None and within != math.inf:
-            told["deadline"] = f"{RUNTIME.wall() + within:.3f}"
+        if within is not None and (ends := RUNTIME.wall() + within) < _LATEST:
+            told["deadline"] = f"{ends:.3f}"
         entry: dict[str, Any] = {"MessageBody": message.body, "MessageAttributes": _with({}, told, set())}
         if message.delay:
             entry["DelaySeconds"] = math.ceil(message.delay)
@@ -436,6 +471,7 @@ class Sqs:
         entries: Sequence[dict[str, Any]],
         names: dict[str, str],
         weigh: Callable[[dict[str, Any]], int] = lambda _: 0,
+        apart: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> tuple[Left[dict[str, Any]], dict[str, str]]:
         """Send all entries. Fills `names` with ids of messages; returns what is left, and codes of what is wrong."""
         refused: dict[str, str] = {}
@@ -451,16 +487,16 @@ class Sqs:
             parameters = {"QueueUrl": self._queue, "Entries": batch}
             good, bad = self._requests.call(operation, parameters, read, idempotent=True)
             names.update((str(one["Id"]), str(one.get("MessageId", ""))) for one in good)
-            refused.update((str(one["Id"]), str(one.get("Code", ""))) for one in bad if one.get("SenderFault"))
+            refused.update((str(one["Id"]), _code_of(one)) for one in bad if one.get("SenderFault"))
             again = {str(one["Id"]) for one in bad if not one.get("SenderFault")}
             return [entry for entry in batch if entry["Id"] in again]
 
-        return send_all(entries, send, most=_BATCH, weigh=weigh, heaviest=MOST_BYTES), refused
+        return send_all(entries, send, most=_BATCH, weigh=weigh, heaviest=MOST_BYTES, apart=apart), refused
 
     def _receive(self, url: str, most: int, wait: int, visibility: int) -> tuple[Delivery, ...]:
-        left = remaining()
-        if left is not None:  # a wait that the read timeout cuts off would hide what came meanwhile
-            wait = max(0, min(wait, math.floor(left - 1.0)))
+        for left in (remaining(), self._patience):
+            if left is not None:  # a wait that the read timeout cuts off would hide what came meanwhile
+                wait = max(0, min(wait, math.floor(left - 1.0)))
         parameters = {
             "QueueUrl": url,
             "MaxNumberOfMessages": max(1, min(_BATCH, most)),
@@ -469,14 +505,14 @@ class Sqs:
             "MessageAttributeNames": ["All"],
             "MessageSystemAttributeNames": ["ApproximateReceiveCount", "MessageGroupId"],
         }
-        return self._requests.call("ReceiveMessage", parameters, _deliveries)
+        return self._requests.call("ReceiveMessage", parameters, lambda answer: _deliveries(answer, visibility))
 
     def _unless_lost(self, operation: str, url: str, delivery: Delivery, **parameters: Any) -> bool:
         try:
             self._requests(operation, QueueUrl=url, ReceiptHandle=delivery.receipt, **parameters)
         except Exception as error:
-            fault = classify_aws(error)
-            if fault is None or fault.code not in _LOST:
+            details: Mapping[str, Any] = (getattr(error, "response", None) or {}).get("Error") or {}
+            if _code_of(details) not in _LOST:
                 raise
             return False
         return True
@@ -528,13 +564,17 @@ class _Heart:
     """Extends one delivery's time from a thread until it is told to stop."""
 
     def __init__(self, queue: Sqs, delivery: Delivery, visibility: int) -> None:
-        self.hold = Hold()
         self._queue = queue
         self._delivery = delivery
         self._visibility = visibility
-        received = RUNTIME.monotonic() if delivery.received is None else delivery.received
-        self._ends = received + MAX_VISIBILITY
-        self._hidden_until = received + visibility
+        now = RUNTIME.monotonic()
+        hidden = delivery.visibility or visibility
+        hidden_until = (now if delivery.received is None else delivery.received) + hidden
+        self._third = hidden / 3.0
+        # A message that waited its turn has not got all of its time left.
+        self._next = hidden_until - 2.0 * self._third
+        # Somebody may have extended it by hand meanwhile: the first extension says whether it is lost.
+        self.hold = Hold(hidden_until=max(hidden_until, now + self._third))
         self._over = threading.Event()
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._run,), name="resilient_faces-heartbeat", daemon=True
@@ -545,44 +585,67 @@ class _Heart:
 
     def stop(self) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
-        third = self._visibility / 3.0
-        # A message that waited its turn has not got all of its time left.
-        first = self._hidden_until - 2.0 * third - RUNTIME.monotonic()
-        if not self._over.wait(max(0.0, first)) and self.beat():
-            while not self._over.wait(third) and self.beat():
-                pass
+        while not self._over.wait(max(0.0, self._next - RUNTIME.monotonic())) and self.beat():
+            pass
 
     def beat(self) -> bool:
         """Extend the time once; False if there is no more use in it."""
-        seconds = min(self._visibility, math.floor(self._ends - RUNTIME.monotonic()))
         began = RUNTIME.monotonic()
+        seconds = min(self._visibility, _left_of(self._delivery))
+        if self.hold.lost or seconds < 1:
+            self.hold.gone = True
+            return False
         try:
-            self.hold.lost = seconds < 1 or not self._queue.extend(self._delivery, seconds)
-            self._hidden_until = began + seconds
-        except Exception as error:  # two more beats come before its time is over
-            self.hold.lost = RUNTIME.monotonic() >= self._hidden_until
+            with Deadline(self._third):  # one that hangs leaves time for another
+                self.hold.gone = not self._queue.extend(self._delivery, seconds)
+        except Exception as error:
             fault = classify_aws(error)
             _log.info("visibility not extended: %s", type(error).__name__ if fault is None else fault.code)
+            self._next += self._third
+            return not self.hold.lost
+        self.hold.hidden_until = began + seconds
+        self._third = seconds / 3.0
+        self._next = began + self._third
         return not self.hold.lost
+
+
+def _left_of(delivery: Delivery) -> int:
+    """Seconds that the queue lets the message be hidden for yet."""
+    if delivery.received is None:
+        return MAX_VISIBILITY
+    # Less one: the queue's count began before the answer came, and it refuses what is a second too long.
+    return math.floor(delivery.received + MAX_VISIBILITY - RUNTIME.monotonic()) - 1
 
 
 _LOST: Final = ("ReceiptHandleIsInvalid", "MessageNotInflight")
 """The message was deleted, or handed out again when its time was over."""
 
 
-def _deliveries(answer: Mapping[str, Any]) -> tuple[Delivery, ...]:
+def _code_of(details: Mapping[str, Any]) -> str:
+    """The code of an error. A lost receipt has one of `_LOST`, where the queue may tell it by its text only."""
+    code = str(details.get("Code") or "").rpartition("AWS.SimpleQueueService.")[2]
+    # A FIFO queue's receipt ends with its time, any other when it expires. The text holds the receipt: it stays here.
+    if code.startswith("InvalidParameterValue") and _OF_RECEIPT in str(details.get("Message")):
+        return _LOST[0]
+    return code
+
+
+_OF_RECEIPT: Final = "for parameter ReceiptHandle is invalid"
+
+
+def _deliveries(answer: Mapping[str, Any], visibility: int) -> tuple[Delivery, ...]:
     try:
-        return tuple(_delivery(message) for message in answer.get("Messages") or ())
+        return tuple(_delivery(message, visibility) for message in answer.get("Messages") or ())
     except (KeyError, ValueError) as error:
         raise DamagedAnswerError("sqs.ReceiveMessage", f"a message lacks something ({type(error).__name__})") from None
 
 
-def _delivery(message: Mapping[str, Any]) -> Delivery:
+def _delivery(message: Mapping[str, Any], visibility: int) -> Delivery:
     system: Mapping[str, str] = message.get("Attributes") or {}
-    attributes: Mapping[str, Any] = message.get("MessageAttributes") or {}
+    attributes = _unfolded(message.get("MessageAttributes") or {})
     name = str(message["MessageId"])
     return Delivery(
         body=str(message["Body"]),
@@ -591,21 +654,31 @@ def _delivery(message: Mapping[str, Any]) -> Delivery:
         message_id=name,
         id=_text(attributes, "id") or name,
         request_id=_text(attributes, "requestId"),
-        deadline=_moment(_text(attributes, "deadline")),
+        deadline=_moment(attributes),
         reason=_text(attributes, "reason"),
         attributes=attributes,
         group=system.get("MessageGroupId"),
         received=RUNTIME.monotonic(),
+        visibility=visibility,
     )
 
 
-def _moment(text: str) -> float | None:
-    """Seconds since 1970; None for what is no number, as somebody else's attribute of that name may be."""
+_EARLIEST: Final = 1e9  # the year 2001
+_LATEST: Final = 1e11  # the year 5138; a time in milliseconds is beyond it
+
+
+def _moment(attributes: Mapping[str, Any]) -> float | None:
+    """When the work is over, in seconds since 1970; None if nobody said so in the way that `send` does.
+
+    Somebody else's attribute of that name may be anything, and its message must not be dropped.
+    """
+    if not _text(attributes, "id") or (attributes.get("deadline") or {}).get("DataType") != "Number":
+        return None
     try:
-        value = float(text)
+        value = float(_text(attributes, "deadline"))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if _EARLIEST <= value < _LATEST else None
 
 
 def _text(attributes: Mapping[str, Any], name: str) -> str:
@@ -626,6 +699,41 @@ def _with(attributes: Mapping[str, Any], told: Mapping[str, str], without: set[s
     return all_of_them
 
 
+def _folded(attributes: Mapping[str, Any], told: Mapping[str, str], without: set[str]) -> dict[str, Any]:
+    """As `_with`, but that none of ours gives way: where there are too many, the last of theirs become one."""
+    theirs = _with(attributes, {}, {*without, *told})
+    if len(theirs) + len(told) > _MOST_ATTRIBUTES:
+        kept = _MOST_ATTRIBUTES - len(told) - 1
+        packed = {
+            name: {**value, "BinaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+            if "BinaryValue" in value
+            else value
+            for name, value in list(theirs.items())[kept:]
+        }
+        theirs = {name: theirs[name] for name in list(theirs)[:kept]}
+        theirs[_FOLDED] = {"DataType": "String", "StringValue": json.dumps(packed)}
+    return _with(theirs, told, set())
+
+
+_FOLDED: Final = "resilient_faces.attributes"
+
+
+def _unfolded(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All attributes of a message, those that `_folded` made one of included."""
+    if _FOLDED not in attributes:
+        return attributes
+    try:
+        packed: dict[str, dict[str, Any]] = {
+            name: {**value, "BinaryValue": base64.b64decode(value["BinaryValue"])}
+            if "BinaryValue" in value
+            else {**value}
+            for name, value in json.loads(_text(attributes, _FOLDED)).items()
+        }
+    except (AttributeError, TypeError, ValueError, RecursionError):  # somebody else's
+        return attributes
+    return {**packed, **{name: value for name, value in attributes.items() if name != _FOLDED}}
+
+
 _PLAIN_ID: Final = re.compile(r"[!-~]{1,128}")  # what a FIFO queue takes as de-duplication id
 
 
@@ -637,8 +745,33 @@ def _fifo(url: str, group: str, name: str) -> dict[str, str]:
     return {"MessageGroupId": group, "MessageDeduplicationId": name}
 
 
+def _size(text: str) -> int:
+    """Bytes of a text as it is sent; -1 if it cannot be."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return -1
+
+
 def _weight(entry: Mapping[str, Any]) -> int:
     return len(entry["MessageBody"].encode()) + _OVERHEAD
+
+
+def _group(entry: Mapping[str, Any]) -> object:
+    return entry.get("MessageGroupId")
+
+
+def _in_turn(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of each group, then the second of each, so that batches can be full; as they are without groups."""
+    before: dict[object, int] = {}
+    ranks: list[int] = []
+    for entry in entries:
+        group = _group(entry)
+        ranks.append(before.get(group, 0))
+        if group is not None:
+            before[group] = ranks[-1] + 1
+    order = sorted(range(len(entries)), key=ranks.__getitem__)
+    return [entries[number] for number in order]
 
 
 def _raise_unless_whole(

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import ClassVar, Final
 
-from resilient_faces._core.gates import tell_news
+from resilient_faces._core.gates import left_probe, tell_news
 from resilient_faces._core.outcome import Permit, Refused, Transition, Verdict
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces._light import dataclass, field
@@ -131,10 +131,15 @@ class Circuit:
     def __init__(self, name: str, settings: Settings, key: Hashable = "") -> None:
         self.name = name
         self.key = key if isinstance(key, str) else str(key)
-        self.last: str | None = None
-        self.news: list[Transition] = _NONE
         self._settings = settings
         self._lock: threading.Lock | None = None  # made when first needed: most circuits never count anything
+        self._begin(begun=False)
+
+    def _begin(self, begun: bool) -> None:
+        """As it is at first; with a generation of its own if it has had one before."""
+        settings = self._settings
+        self.last: str | None = None
+        self.news: list[Transition] = _NONE
         self._rejections = _NO_REJECTIONS
         self._failures = 0
         self._opened = 0
@@ -143,7 +148,7 @@ class Circuit:
         self._refusing = _LONG_AGO  # `_until` while open, which spares `refusal` a look at the state
         self._trial: Trial | None = None
         self._probes: list[Permit] = _NO_PROBES
-        self._holders: frozenset[object] = _NOBODY
+        self._holders = _NOBODY  # who holds it open by hand, each until a monotonic time
         self._observed = False
         self._undetermined: Opening | None = None
         self.state = State.closed
@@ -151,7 +156,7 @@ class Circuit:
         self.calm: Permit | None = None
         self._statistics: tuple[Statistic, ...] = ()
         self._only: Statistic | None = None
-        self._close(begun=False)
+        self._close(begun)
         if settings.initial is not State.closed:
             trigger = {
                 State.open: Trigger.tripped,
@@ -160,8 +165,15 @@ class Circuit:
                 State.metrics_only: Trigger.observe,
             }[settings.initial]
             self._until = math.inf
+            if settings.initial is State.forced_open:
+                self._holders = {None: math.inf}
             self._move(trigger, RUNTIME.monotonic(), None)
             self.news = _NONE
+
+    def begin_anew(self) -> None:
+        """For tests: as if nothing had happened, for those too who hold it; nobody is told, nobody is waited for."""
+        self._lock = None
+        self._begin(begun=True)
 
     def _new_lock(self) -> threading.Lock:
         with Circuit._making:
@@ -225,6 +237,10 @@ class Circuit:
         self._probes.append(permit)
         return permit
 
+    def probing(self, permits: tuple[Permit, ...]) -> bool:
+        """Whether one of these is a probe that is under way."""
+        return any(permit in self._probes for permit in permits)
+
     def settle(self, permit: Permit, verdict: Verdict, fault: Fault | None = None, slow: bool = False) -> None:
         """Count what came of a permitted call. A permit of an older generation changes nothing."""
         with self._lock or self._new_lock():
@@ -235,6 +251,7 @@ class Circuit:
                     self._failed(slow, fault)
             elif permit.expires is not None and permit in self._probes:
                 self._probes.remove(permit)
+                left_probe(permit)
                 now = RUNTIME.monotonic()
                 if verdict is _SUCCESS and (slow or permit.expires <= now):
                     verdict = _FAILURE  # too slow to count as health
@@ -295,6 +312,7 @@ class Circuit:
                 self._failures += self.state is not State.disabled
                 self._enough(now, fault)
             elif permit in self._probes:
+                left_probe(permit)
                 self._failures += 1
                 self._move(Trigger.failed, now, fault)
         if self._undetermined is not None:
@@ -327,26 +345,28 @@ class Circuit:
 
         Args:
             seconds: None holds it open without an end.
-            by: Who holds it: it stays open until every holder has released it.
+            by: Who holds it: it stays open until every holder has released it, or their time is over.
         """
         with self._lock or self._new_lock():
             now = RUNTIME.monotonic()
-            self._holders = self._holders | {by}
             until = math.inf if seconds is None else now + seconds
+            self._holders = {**self._holders, by: max(until, self._holders.get(by, now))}
+            self._until = max(self._holders.values())
             if self.state is State.forced_open:
-                self._until = self._refusing = max(self._until, until)
+                self._refusing = self._until
             else:
-                self._until = until
                 self._move(Trigger.force_open, now, None)
         tell_news(self)
 
     def release(self, *, by: object = None) -> None:
         """End `force_open`, `disable` or `metrics_only`. A circuit that was forced open probes first."""
         with self._lock or self._new_lock():
-            self._holders = self._holders - {by}
+            now = RUNTIME.monotonic()
+            self._holders = {one: until for one, until in self._holders.items() if one != by and until > now}
             if self.state is State.forced_open and self._holders:
+                self._until = self._refusing = max(self._holders.values())
                 return
-            self._move(Trigger.released, RUNTIME.monotonic(), None)
+            self._move(Trigger.released, now, None)
         tell_news(self)
 
     def disable(self) -> None:
@@ -574,7 +594,7 @@ _DISABLED: Final = State.disabled
 _OPEN: Final = State.open
 _NONE: Final[list[Transition]] = []  # shared and never written to: `_announce` makes a new list
 _LONG_AGO: Final = -math.inf
-_NOBODY: Final[frozenset[object]] = frozenset()
+_NOBODY: Final[dict[object, float]] = {}  # shared and never written to
 _FIRST: Final = Permit()
 _NO_REJECTIONS: Final = itertools.count()  # likewise: a circuit that was never open has refused nobody
 _NO_PROBES: Final[list[Permit]] = []  # likewise: only a half-open circuit has a list of its own

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.drivers import run_sync
 from resilient_faces._core.effects import Flow, Inner, Tell
-from resilient_faces._core.gates import INFO, LOG, OPEN, rejection, tell_news, transition_event
+from resilient_faces._core.gates import INFO, LOG, OPEN, admission, rejection, tell_news, transition_event
 from resilient_faces._core.layers import Traits, found_traits
 from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import (
     Call,
+    Degraded,
     Gate,
     Outcome,
     Permit,
@@ -35,6 +36,8 @@ from resilient_faces.errors import CircuitOpenError, DecorationError
 from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, classify, matcher
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from resilient_faces._light import Record
     from resilient_faces.breaker.sharing import Sharing
 
@@ -202,7 +205,8 @@ class Breaker(Decorator[NoReturn]):
         checks.whole("max_keys", self.max_keys, 1)
         checks.seconds("refresh", self.refresh, above=False)
         checks.seconds("store_timeout", self.store_timeout)
-        checks.that(self.initial in _STATES, "initial", f"one of {', '.join(_STATES)}", self.initial)
+        known = isinstance(self.initial, str) and self.initial in _STATES
+        checks.that(known, "initial", f"one of {', '.join(_STATES)}", self.initial)
         for option, given in (
             ("open_for", self.open_for),
             ("on_result", self.on_result),
@@ -211,12 +215,9 @@ class Breaker(Decorator[NoReturn]):
         ):
             if given is not None:
                 checks.function(option, given)
-        for option in ("failures", "ignore", "trip_on"):
-            if getattr(self, option) is not None:
-                try:
-                    matcher(getattr(self, option))
-                except TypeError:
-                    checks.that(False, option, "exception classes, kinds of fault or predicates", getattr(self, option))
+        for option, match in (("failures", self.failures), ("ignore", self.ignore), ("trip_on", self.trip_on)):
+            checks.match(option, match)
+        checks.that(isinstance(self.replace, bool), "replace", "True or False", self.replace)
         checks.that(self.store is None or isinstance(self.store, BreakerStore), "store", "a BreakerStore", self.store)
         checks.that(self.store is None or self.name is not None, "name", "given if the circuit is shared", self.name)
 
@@ -256,7 +257,7 @@ class Breaker(Decorator[NoReturn]):
             return _ByKey(self._family, self.key)
         if self.name is None and _is_method(function):
             self._family.name = self._family.name or name_of(function)
-            return _ByInstance(self._family)
+            return _ByInstance(self._family, function)
         return None
 
     @property
@@ -317,7 +318,7 @@ class Breaker(Decorator[NoReturn]):
             permit = circuit.generation
             if permit is None:
                 left = circuit.refusal()  # without a lock
-                granted = Refused(left) if left else circuit.acquire()
+                granted = Refused(left) if left else admission(circuit)
                 if circuit.news:
                     yield from _tell(circuit)
                 if isinstance(granted, Refused):
@@ -327,19 +328,19 @@ class Breaker(Decorator[NoReturn]):
         began = RUNTIME.monotonic() if timed else 0.0
         try:
             outcome = yield from inner(call)
-        except BaseException:  # cancelled: neutral, the permit goes back
+            slow = timed and took + RUNTIME.monotonic() - began >= permit.slow_after
+            fault = outcome.fault
+            if fault is not None:
+                self.account(circuit, permit, None if isinstance(outcome, Returned) else outcome.error, fault, slow)
+            elif self._judge.examines and (fault := self._judge.result(outcome)) is not None:
+                circuit.settle(permit, _FAILURE, fault, slow)
+            elif slow or circuit.calm is not permit:
+                circuit.settle(permit, _SUCCESS, None, slow)
+            elif permit.note is not None:
+                permit.note(True)
+        except BaseException:  # cancelled, or the user's judgement raised: neutral, the permit goes back
             circuit.settle(permit, _NEUTRAL)
             raise
-        slow = timed and took + RUNTIME.monotonic() - began >= permit.slow_after
-        fault = outcome.fault
-        if fault is not None:
-            self.account(circuit, permit, None if isinstance(outcome, Returned) else outcome.error, fault, slow)
-        elif self._judge.examines and (fault := self._judge.result(outcome)) is not None:
-            circuit.settle(permit, _FAILURE, fault, slow)
-        elif slow or circuit.calm is not permit:
-            circuit.settle(permit, _SUCCESS, None, slow)
-        elif permit.note is not None:
-            permit.note(True)
         if circuit.news:
             yield from _tell(circuit)
         return outcome
@@ -348,7 +349,7 @@ class Breaker(Decorator[NoReturn]):
         """As `flow`, for a circuit that processes share. It has no direct path, so no permit of one either."""
         circuit: Circuit = call.gate or self.circuit  # type: ignore[assignment]
         judged = yield from sharing.before(circuit)
-        granted = judged if isinstance(judged, Refused) else circuit.acquire(judged)
+        granted = judged if isinstance(judged, Refused) else admission(circuit, judged)
         yield from _tell(circuit)
         if isinstance(granted, Refused):
             return (yield from _refuse(circuit, granted.retry_after, call))
@@ -356,23 +357,23 @@ class Breaker(Decorator[NoReturn]):
         began = RUNTIME.monotonic() if timed else 0.0
         try:
             outcome = yield from inner(call)
-        except BaseException:  # cancelled: neutral, the permit goes back
+            slow = timed and RUNTIME.monotonic() - began >= granted.slow_after
+            fault = outcome.fault or self._judge.result(outcome)
+            if fault is None:
+                verdict = _SUCCESS
+            elif isinstance(outcome, Returned):
+                verdict = _FAILURE
+            else:
+                verdict = self._judge.verdict(outcome.error, fault)
+            if isinstance(outcome, Raised) and self._judge.trips(outcome.error, outcome.fault):
+                circuit.trip(granted, fault)
+            elif fault is not None or slow or circuit.calm is not granted:
+                circuit.settle(granted, verdict, fault, slow)
+            elif granted.note is not None:
+                granted.note(True)
+        except BaseException:  # cancelled, or the user's judgement raised: neutral, the permit goes back
             circuit.settle(granted, _NEUTRAL)
             raise
-        slow = timed and RUNTIME.monotonic() - began >= granted.slow_after
-        fault = outcome.fault or self._judge.result(outcome)
-        if fault is None:
-            verdict = _SUCCESS
-        elif isinstance(outcome, Returned):
-            verdict = _FAILURE
-        else:
-            verdict = self._judge.verdict(outcome.error, fault)
-        if isinstance(outcome, Raised) and self._judge.trips(outcome.error, outcome.fault):
-            circuit.trip(granted, fault)
-        elif fault is not None or slow or circuit.calm is not granted:
-            circuit.settle(granted, verdict, fault, slow)
-        elif granted.note is not None:
-            granted.note(True)
         yield from sharing.after(circuit, granted, verdict, fault)
         return outcome
 
@@ -387,7 +388,7 @@ class Breaker(Decorator[NoReturn]):
                 "call(function)."
             )
         circuit = self.circuit
-        permit = circuit.acquire()
+        permit = admission(circuit)
         tell_news(circuit)
         if isinstance(permit, Refused):
             raise CircuitOpenError(circuit.name, permit.retry_after, circuit.last)
@@ -396,21 +397,21 @@ class Breaker(Decorator[NoReturn]):
     async def aenter(self) -> tuple[Permit, float]:
         return self.enter()
 
-    def leave(self, entry: tuple[Permit, float], error: BaseException | None) -> None:
+    def leave(self, entry: tuple[Permit, float], error: BaseException | None, fault: Fault | None) -> None:
         """Settle what the block came to; anything but an `Exception` is no evidence."""
         permit, began = entry
         circuit = self.circuit
         slow = RUNTIME.monotonic() - began >= permit.slow_after
-        if error is None:
-            circuit.settle(permit, Verdict.success, None, slow)
-        elif isinstance(error, Exception):
-            fault = (self.classify or classify)(error)
-            if self._judge.trips(error, fault):
-                circuit.trip(permit, fault)
+        try:
+            if error is None:
+                circuit.settle(permit, _SUCCESS, None, slow)
+            elif fault is not None and isinstance(error, Exception):
+                self.account(circuit, permit, error, fault, slow)
             else:
-                circuit.settle(permit, self._judge.verdict(error, fault), fault, slow)
-        else:
-            circuit.settle(permit, Verdict.neutral)
+                circuit.settle(permit, _NEUTRAL)
+        except BaseException:  # the user's judgement raised: neutral, the permit goes back
+            circuit.settle(permit, _NEUTRAL)
+            raise
         tell_news(circuit)
 
     def __del__(self) -> None:
@@ -478,8 +479,8 @@ class _Judge:
 
     def result(self, outcome: Outcome) -> Fault | None:
         """The fault that a returned value stands for, if it does."""
-        if self._on_result is None or not isinstance(outcome, Returned):
-            return None
+        if self._on_result is None or not isinstance(outcome, Returned) or isinstance(outcome, Degraded):
+            return None  # another policy's answer says nothing of the function
         found = self._on_result(outcome.value)
         if isinstance(found, Fault):
             return found if found.rule.failure else None
@@ -506,6 +507,7 @@ _RARE: Final = (
     ("successes", None),
     ("probe_lease", 60.0),
     ("initial", "closed"),
+    ("replace", False),
 )
 
 
@@ -540,47 +542,62 @@ class _ByKey:
         live = self._family.live
         return None if live is None else live.get(key)
 
-    def gate_of(self, key: Hashable, args: tuple[object, ...]) -> Gate:
+    def gate_of(self, key: Hashable, args: tuple[object, ...], kwargs: dict[str, object]) -> Gate:
         return self._family.of(key)
 
 
 class _ByInstance:
     """One circuit for each instance that a method is called on. Instances need not be hashable, and are not kept."""
 
-    __slots__ = ("_family",)
+    __slots__ = ("_family", "_method")
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, method: FunctionType) -> None:
         self._family = family
+        self._method = method
+
+    def _instance(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        if args:
+            return args[0]
+        name = _first_name(self._method)
+        if name not in kwargs:
+            raise TypeError(f"{self._method.__qualname__}() missing the instance that it is called on: {name!r}")
+        return kwargs[name]
 
     def key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Hashable:
-        return id(args[0])
+        return id(args[0]) if args else id(self._instance(args, kwargs))
 
     def live(self, key: object) -> Gate | None:
         live = self._family.live
         return None if live is None else live.get(key)
 
-    def gate_of(self, key: Hashable, args: tuple[object, ...]) -> Gate:
+    def gate_of(self, key: Hashable, args: tuple[object, ...], kwargs: dict[str, object]) -> Gate:
+        instance = self._instance(args, kwargs)
         try:
-            self._family.watch(key, args[0])
+            self._family.watch(key, instance)
         except TypeError:
             raise TypeError(
-                f"{type(args[0]).__name__} objects take no weak references, so they cannot have a circuit each. "
+                f"{type(instance).__name__} objects take no weak references, so they cannot have a circuit each. "
                 "Give circuit_breaker a name or a key, or add '__weakref__' to the class's __slots__."
             ) from None
         return self._family.of(key)
 
 
-def _is_method(function: object) -> bool:
+def _first_name(function: FunctionType) -> str:
+    """The name of the function's first parameter; empty if it has none."""
+    while isinstance(inner := getattr(function, "__wrapped__", None), FunctionType):
+        function = inner  # a foreign wrapper: what it wraps knows the arguments
+    code = function.__code__
+    return code.co_varnames[0] if code.co_argcount else ""
+
+
+def _is_method(function: object) -> TypeGuard[FunctionType]:
     """Whether this function was written in a class body and takes the instance first."""
     if not isinstance(function, FunctionType):
         return False
     owner = function.__qualname__.rpartition(".")[0]
     if not owner or owner.endswith("<locals>"):
         return False
-    while isinstance(inner := getattr(function, "__wrapped__", None), FunctionType):
-        function = inner  # a foreign wrapper: what it wraps knows the arguments
-    code = function.__code__
-    return code.co_argcount > 0 and code.co_varnames[0] in ("self", "cls")
+    return _first_name(function) in ("self", "cls")
 
 
 # -- the preset ----------------------------------------------------------------------------------------------------
@@ -620,6 +637,11 @@ def circuit_breaker(
     checks = Checks("circuit_breaker")
     checks.whole("failure_threshold", failure_threshold, 1)
     checks.seconds("timeout", timeout)
+    for option, function in (("key", key), ("classify", classify)):
+        if function is not None:
+            checks.function(option, function)
+    checks.match("failures", failures)
+    checks.match("ignore", ignore)
     checks.that(
         not callable(name), "name", "a name", name, 'Write @circuit_breaker("db"), with brackets, above the function.'
     )

@@ -11,10 +11,11 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import CodeType, FrameType, FunctionType
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
+from resilient_faces._core.gates import know_states
 from resilient_faces._core.runtime import on_fork
 from resilient_faces._light import changed, dataclass
 from resilient_faces.breaker.circuit import Circuit, Settings, Snapshot
@@ -31,12 +32,23 @@ class Terms:
     Attributes:
         settings: What the circuits follow.
         options: Further options that are not the defaults, by name.
-        limit: Keys at most; beyond it calm circuits go, oldest first.
+        limit: Keys at most; beyond it circuits with nothing to remember go, oldest first.
     """
 
     settings: Settings
     options: tuple[tuple[str, object], ...]
     limit: int
+
+
+_MAY_GO: Final[tuple[Callable[[Circuit], bool], ...]] = (
+    lambda circuit: circuit.forgettable,
+    lambda circuit: circuit.state is State.closed,
+    lambda circuit: circuit.state in (State.open, State.half_open),
+    lambda circuit: True,  # all are held by hand
+)
+
+
+Aside: TypeAlias = "tuple[dict[str, Family], frozenset[Family]]"
 
 
 class Family:
@@ -69,6 +81,11 @@ class Family:
         """Where the name was first given, as `file:line`."""
         return "" if self._code is None else f"{self._code.co_filename}:{self._line}"
 
+    @property
+    def keyed(self) -> bool:
+        """Whether there is a circuit for each key, and none for the name alone."""
+        return any(option == "key" for option, _ in self.terms.options)
+
     def one(self) -> Circuit:
         """The circuit of a name without keys."""
         circuit = self.single
@@ -87,10 +104,19 @@ class Family:
             circuit = self.live.get(key)
             if circuit is None:
                 if len(self.live) >= self.terms.limit:
-                    calm = next((k for k, one in self.live.items() if one.calm is not None), None)
-                    self.live.pop(next(iter(self.live)) if calm is None else calm)
+                    self._evict(self.live)
                 circuit = self.live[key] = Circuit(self.name, self.terms.settings, key)
             return circuit
+
+    def _evict(self, live: dict[Hashable, Circuit]) -> None:
+        """Let one circuit go: the oldest that has nothing to remember, else the oldest that is closed, and so on."""
+        keys = list(live)  # while we look, the garbage collector may take some: see `watch`
+        for may_go in _MAY_GO:
+            for key in keys:
+                circuit = live.get(key)
+                if circuit is None or may_go(circuit):
+                    live.pop(key, None)
+                    return
 
     def watch(self, key: Hashable, instance: object) -> None:
         """Drop the key's circuit when the instance that it stands for is gone.
@@ -113,6 +139,12 @@ class Family:
         """The circuits that exist now."""
         keyed = [] if self.live is None else list(self.live.values())
         return keyed if self.single is None else [self.single, *keyed]
+
+    def begin_anew(self) -> None:
+        """For tests: the one circuit as at first, and none for any key."""
+        self.live = None
+        if self.single is not None:
+            self.single.begin_anew()
 
     def after_fork(self) -> None:
         Family._lock = threading.Lock()
@@ -139,6 +171,7 @@ class Circuits:
         self._families: dict[str, Family] = {}
         self._left: deque[Family] = deque()  # one entry for each breaker that is gone and not yet counted off
         self._kept: set[Family] = set()  # without a breaker, but with something to remember
+        self._outer: frozenset[Family] = frozenset()  # what a test found, and may take the names of
         on_fork(self)
 
     def bind(self, name: str, terms: Terms, replace: bool) -> Family:
@@ -152,6 +185,8 @@ class Circuits:
             if self._left or self._kept:
                 self._count_off()
             family = self._families.get(name)
+            if family in self._outer and family is not None and not _equal(family.terms, terms):
+                family = None  # its users keep it, and it comes back after the test
             if family is not None and not replace and family.terms is not terms and not _equal(family.terms, terms):
                 raise DuplicateNameError(
                     f"circuit {name!r} exists with other options: first given in {family.place}, now in "
@@ -210,7 +245,7 @@ class Circuits:
         if family is None:
             known = ", ".join(sorted(families)) or "none"
             raise KeyError(f"no circuit is called {name!r}; there are: {known}")
-        if family.live is not None:
+        if family.keyed:
             raise KeyError(f"circuit {name!r} has keys; use circuits.of({name!r}, key)")
         return family.one()
 
@@ -231,7 +266,9 @@ class Circuits:
     def named(self, name: str) -> list[Circuit]:
         """Every circuit of this name: one, or one a key."""
         family = self._now().get(name)
-        return [] if family is None else family.all() or [family.one()]
+        if family is None:
+            return []
+        return family.all() or ([] if family.keyed else [family.one()])
 
     def snapshots(self) -> list[Snapshot]:
         """How all circuits stand now, by name and key."""
@@ -242,12 +279,32 @@ class Circuits:
         for circuit in self:
             circuit.reset()
 
-    def forget(self) -> None:
-        """For tests: forget all names; functions decorated before keep circuits that nobody else can find."""
+    def set_aside(self) -> Aside:
+        """For tests: what is bound from now on stands beside what there is, whatever its options, until `put_back`."""
+        with self._lock:
+            self._count_off()
+            aside = (dict(self._families), self._outer)
+            self._outer = frozenset(self._families.values())
+        return aside
+
+    def put_back(self, aside: Aside) -> None:
+        """For tests: only those names again. Functions decorated since keep circuits that nobody else can find."""
+        families, outer = aside
         with self._lock:
             for family in self._families.values():
-                self._detach(family)
-            self._families = {}
+                if families.get(family.name) is not family:
+                    self._detach(family)
+            self._families = {name: family for name, family in families.items() if family.users}
+            self._outer = outer
+
+    def forget(self) -> None:
+        """For tests: no names at all."""
+        self.put_back(({}, frozenset()))
+
+    def begin_anew(self) -> None:
+        """For tests: every circuit as it was at first."""
+        for family in list(self._families.values()):
+            family.begin_anew()
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -345,3 +402,6 @@ def state_of(name: str) -> State | None:
     order = (State.forced_open, State.open, State.half_open, State.metrics_only, State.disabled, State.closed)
     states = [circuit.state for circuit in circuits.named(name)]
     return min(states, key=order.index, default=None)
+
+
+know_states(state_of)

@@ -22,11 +22,11 @@ from resilient_faces._core.effects import Flow, Tell, Unanswered
 from resilient_faces._core.gates import transition_event
 from resilient_faces._core.outcome import Permit, Refused, Verdict
 from resilient_faces._core.runtime import RUNTIME, on_fork
-from resilient_faces._core.stores import MOST_LATE, Contact
+from resilient_faces._core.stores import MOST_LATE, Contact, checked
 from resilient_faces.breaker.circuit import Circuit
 from resilient_faces.breaker.machine import State
 from resilient_faces.breaker.registry import Family
-from resilient_faces.breaker.store import BreakerStore, Shared
+from resilient_faces.breaker.store import MOST_SECONDS, BreakerStore, Shared
 from resilient_faces.breaker.window import TripRule, consecutive, failures_within
 from resilient_faces.faults import Fault
 
@@ -46,25 +46,36 @@ class _View:
         key: The record's key.
         version: Its version when it was seen last; 0 if there was none.
         state: Its state then.
+        learnt: Monotonic time at which that was learnt.
         due: Monotonic time from which on it is to be looked at again.
         ours_until: Monotonic time until which this process has the trial.
         counted: Failures of this process may be among those that the store has counted.
         busy: A call of this process is looking.
     """
 
-    __slots__ = ("busy", "counted", "due", "key", "ours_until", "state", "version")
+    __slots__ = ("busy", "counted", "due", "key", "learnt", "ours_until", "state", "version")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.version = 0
         self.state = _CLOSED
-        self.due = self.ours_until = -math.inf
+        self.due = self.ours_until = self.learnt = -math.inf
         self.counted = self.busy = False
+
+    def outdated_by(self, found: Shared | None, asked: float) -> bool:
+        """Whether the answer to an ask that began at this time says something newer.
+
+        Versions rise, so an answer that was overtaken on its way has a lower one. A record that was lost and made anew
+        may have a lower one too, by the clock of who made it: it is newer if it was asked for when more was known.
+        """
+        version = 0 if found is None else found.version
+        return version > self.version or (version != self.version and asked >= self.learnt)
 
     def learn(self, found: Shared | None) -> None:
         """The record is this now; None if there is none."""
         self.version = 0 if found is None else found.version
         self.state = _CLOSED if found is None else found.state
+        self.learnt = RUNTIME.monotonic()
         self.ours_until = -math.inf
         self.counted = False
 
@@ -108,8 +119,12 @@ class Sharing:
         """A child is a process of its own: the parent's trials are not the child's."""
         self._lock = threading.Lock()
         self._by = os.urandom(8).hex()
-        self._views: dict[str, _View] = {}
+        self._views: dict[str, _View] = {}  # by the circuits' keys: all have one name
         self._again = -math.inf  # monotonic time from which on a store that failed may be tried again
+
+    def begin_anew(self) -> None:
+        """For tests."""
+        self.after_fork()
 
     # -- around a call ---------------------------------------------------------------------------------------------
 
@@ -138,11 +153,12 @@ class Sharing:
             view.busy = False
 
     def _look(self, circuit: Circuit, view: _View) -> Flow[Refused | float]:
-        view.due = RUNTIME.monotonic() + self._refresh
+        asked = RUNTIME.monotonic()
+        view.due = asked + self._refresh
         found = yield from self._ask(circuit, self._store.load, view.key)
         if isinstance(found, Unanswered):
             return RUNTIME.monotonic()
-        wait = self._heed(circuit, view, found)
+        wait = self._heed(circuit, view, found, asked)
         yield from _tell(circuit)
         if wait is not None:
             return wait
@@ -152,15 +168,13 @@ class Sharing:
         yield from self._publish(circuit, view)
         return now
 
-    def _heed(self, circuit: Circuit, view: _View, found: Shared | None) -> Refused | None:
+    def _heed(self, circuit: Circuit, view: _View, found: Shared | None, asked: float) -> Refused | None:
         """Follow the record where it says something new. A refusal while another process has the trial."""
-        if found is None:
-            if view.version:  # it has expired, or the store has lost it
-                view.learn(None)
-            return None
-        news = found.version > view.version
+        news = view.outdated_by(found, asked)
         if news:
             view.learn(found)
+        if found is None:  # it has expired, or the store has lost it, or there never was one
+            return None
         theirs = found.version == view.version and found.state == _HALF_OPEN and found.by != self._by
         if found.state == _CLOSED:
             if news:
@@ -190,10 +204,11 @@ class Sharing:
             limit, within, row = self._tally
             if verdict is Verdict.failure and circuit.generation is permit and circuit.state is State.closed:
                 view.counted = True  # perhaps, if the answer is lost
+                asked = RUNTIME.monotonic()
                 found = yield from self._ask(circuit, self._store.count, view.key, view.version, within)
                 if not isinstance(found, Unanswered):
                     if found is None or found.version != view.version:
-                        self._heed(circuit, view, found)
+                        self._heed(circuit, view, found, asked)
                     elif found.failures >= limit:
                         circuit.enough(permit, fault)
             elif row and view.counted and verdict is Verdict.success:
@@ -221,7 +236,7 @@ class Sharing:
     # -- asking and writing ----------------------------------------------------------------------------------------
 
     def _view(self, circuit: Circuit) -> _View:
-        key = f"{circuit.name}/{circuit.key}"
+        key = circuit.key
         view = self._views.get(key)
         if view is None:
             with self._lock:
@@ -229,7 +244,7 @@ class Sharing:
                 if view is None:
                     if len(self._views) >= self._most:  # the oldest: it is looked at afresh if it is needed again
                         del self._views[next(iter(self._views))]
-                    view = self._views[key] = _View(key)
+                    view = self._views[key] = _View(_stored_as(circuit.name, key))
         return view
 
     def _publish(self, circuit: Circuit, view: _View) -> Flow[None]:
@@ -244,7 +259,7 @@ class Sharing:
         expected = view.version
         # Higher than any that was written before, also if the record has expired meanwhile.
         version = max(expected + 1, int(RUNTIME.wall() * 1000.0))
-        shared = Shared(version, state, seconds, circuit.reopenings, circuit.last, self._by)
+        shared = Shared(version, state, min(seconds, MOST_SECONDS), circuit.reopenings, circuit.last, self._by)
         saved = yield from self._ask(circuit, self._store.save, view.key, shared, expected)
         if isinstance(saved, Unanswered):
             return None
@@ -253,7 +268,7 @@ class Sharing:
         return saved
 
     def _ask(self, circuit: Circuit, operation: Callable[..., T], *args: object) -> Flow[T | Unanswered]:
-        answer = yield from self._contact.ask(operation, *args, name=circuit.name, status=_local)
+        answer = yield from self._contact.ask(_read, operation, *args, name=circuit.name, status=_local)
         if isinstance(answer, Unanswered):
             self._again = self._next_look()
         return answer
@@ -285,6 +300,18 @@ class Sharing:
 
 of_family: Final[weakref.WeakKeyDictionary[Family, Sharing]] = weakref.WeakKeyDictionary()
 """One for each name: breakers of the same name share its circuits, and what is known of their records."""
+
+
+def _read(operation: Callable[..., T], *args: object) -> T:
+    """What the store answers, as far as it can be read: a record, none, or whether one was saved."""
+    answer = operation(*args)
+    record = answer is None or (isinstance(answer, Shared) and answer.sound)
+    return checked(record or isinstance(answer, bool), answer)
+
+
+def _stored_as(name: str, key: str) -> str:
+    """Key of a circuit's record. The first slash ends the name, so no two circuits have the same."""
+    return f"{name.replace('%', '%25').replace('/', '%2F')}/{key}"
 
 
 def _local() -> str:

@@ -6,13 +6,16 @@ clock when it answers: machines whose clocks differ agree, and nobody else needs
 
 from __future__ import annotations
 
+import math
 import threading
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass
 
 __all__ = ["BreakerStore", "MemoryStore", "Shared"]
+
+MOST_SECONDS: Final = 86_400.0 * 366.0  # that a record may say are left: what is longer is a mistake of somebody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,14 @@ class Shared:
     by: str = ""
     failures: int = 0
     schema: int = 1
+
+    @property
+    def sound(self) -> bool:
+        """Whether these can be the members of a record; a store may hold what somebody else wrote."""
+        whole = all(isinstance(one, int) and one >= 0 for one in (self.version, self.reopenings, self.failures))
+        seconds = isinstance(self.seconds, (int, float)) and -math.inf < self.seconds <= MOST_SECONDS
+        texts = isinstance(self.by, str) and (self.last is None or isinstance(self.last, str))
+        return whole and seconds and texts and self.state in ("closed", "open", "half_open")
 
 
 @runtime_checkable
@@ -76,9 +87,17 @@ class MemoryStore:
     inline = True
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._records: dict[str, tuple[Shared, float]] = {}  # with the wall-clock time at which its seconds are over
         self._counted: dict[str, tuple[int, float]] = {}  # failures, and the time from which on they count no more
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def begin_anew(self) -> None:
+        self._records.clear()
+        self._counted.clear()
 
     def load(self, key: str) -> Shared | None:
         with self._lock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
 import threading
@@ -259,8 +261,15 @@ def _text(report: Report) -> str:
     ]
     if found.misses:
         lines += ["", "Photos with another number of faces than there are:", *(f"  {miss}" for miss in found.misses)]
-    lines += ["", f"Ledgers of this run: {report.folder}", "Remove what is left with: resilient-faces demo --clean"]
+    lines += ["", f"Ledgers of this run: {report.folder}", f"Remove what is left with: {_program()} demo --clean"]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """How this program is called again from here: by its name, unless it is not to be found by that."""
+    if shutil.which("resilient-faces"):
+        return "resilient-faces"
+    return f"{os.path.relpath(sys.executable)} -m resilient_faces"
 
 
 def _say(text: str) -> None:

@@ -9,9 +9,9 @@ from resilient_faces._core.effects import CallOther, Flow, Inner
 from resilient_faces._core.options import Checks, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, Returned, name_of
 from resilient_faces._light import dataclass, field
-from resilient_faces.composing import Decorator
+from resilient_faces.composing import Decorator, is_async
 from resilient_faces.degrade.fallback import degraded, unanswered
-from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
+from resilient_faces.faults import Classification, Fault, Kind, Match
 
 __all__ = ["Answer", "Chain", "chain"]
 
@@ -77,14 +77,15 @@ class Chain(Decorator[Answer[T]], Generic[T]):
                 one,
             ):
                 named.append((name, function))
-        if self.on is not None:
-            try:
-                matcher(self.on)
-            except TypeError:
-                checks.that(False, "on", "exception classes, kinds of fault or predicates", self.on)
+        matches = checks.match("on", self.on)
         checks.done()
         object.__setattr__(self, "_named", tuple(named))
-        object.__setattr__(self, "_on", None if self.on is None else matcher(self.on))
+        object.__setattr__(self, "_on", matches)
+
+    @property
+    def awaits(self) -> str:
+        """The option that holds a coroutine function, if one does."""
+        return "alternatives" if any(is_async(function) for _, function in self._named) else ""
 
     def _goes_on(self, outcome: Raised) -> bool:
         if outcome.fault.kind is Kind.cancelled:

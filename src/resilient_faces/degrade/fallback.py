@@ -13,9 +13,9 @@ from resilient_faces._core.options import Checks, checked_call, checked_names
 from resilient_faces._core.outcome import Call, Degraded, Outcome, Raised, name_of, qualname_of
 from resilient_faces._core.runtime import RUNTIME, logger_of
 from resilient_faces._light import dataclass, field
-from resilient_faces.composing import Decorator
+from resilient_faces.composing import Decorator, is_async
 from resilient_faces.events import Event
-from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, matcher, related
+from resilient_faces.faults import Classification, Executed, Fault, Kind, Match, related
 
 __all__ = ["Fallback", "degraded", "with_fallback"]
 
@@ -84,21 +84,28 @@ class Fallback(Decorator[T], Generic[T]):
         for option in ("function", "on_result", "classify"):
             if getattr(self, option) is not None:
                 checks.function(option, getattr(self, option))
-        for cls in self.by_error:
-            checks.that(
-                isinstance(cls, type) and issubclass(cls, BaseException), "by_error", "keyed by exception classes", cls
-            )
-        for kind in self.by_kind:
-            checks.that(isinstance(kind, Kind), "by_kind", "keyed by Kind", kind)
-        matches = None
-        if self.on is not None:
-            try:
-                matches = matcher(self.on)
-            except TypeError:
-                checks.that(False, "on", "exception classes, kinds of fault or predicates", self.on)
+        if checks.that(isinstance(self.by_error, Mapping), "by_error", "a mapping of answers", self.by_error):
+            for cls in self.by_error:
+                good = isinstance(cls, type) and issubclass(cls, BaseException)
+                checks.that(good, "by_error", "keyed by exception classes", cls)
+        if checks.that(isinstance(self.by_kind, Mapping), "by_kind", "a mapping of answers", self.by_kind):
+            for kind in self.by_kind:
+                checks.that(isinstance(kind, Kind), "by_kind", "keyed by Kind", kind)
+        checks.name("name", self.name)
+        matches = checks.match("on", self.on)
         checks.done()
         object.__setattr__(self, "_on", matches)
         object.__setattr__(self, "traits", found_traits(self))
+
+    @property
+    def awaits(self) -> str:
+        """The option that is, or holds, a coroutine function, if one does."""
+        if self.function is not None and is_async(self.function):
+            return "function"
+        for option, answers in (("by_error", self.by_error), ("by_kind", self.by_kind)):
+            if any(callable(one) and is_async(one) for one in answers.values()):
+                return option
+        return ""
 
     @property
     def looks_at_results(self) -> bool:

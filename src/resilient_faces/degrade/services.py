@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Final
 
 from resilient_faces._core.context import event
+from resilient_faces._core.gates import worst_state
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass
 from resilient_faces.events import Event
@@ -18,6 +19,8 @@ from resilient_faces.faults import Fault, classify
 __all__ = ["Criticality", "GracefulDegradationManager", "Health", "ServiceHealth", "Services", "services"]
 
 SCHEMA: Final = 1
+_BAD: Final = ("forced_open", "open")
+_GOOD: Final = ("closed", "disabled", "metrics_only")  # with calls passing; half-open is neither
 
 
 class Criticality(str, Enum):
@@ -91,14 +94,24 @@ class Health:
 
 
 class _Service:
-    __slots__ = ("criticality", "name", "reason", "recoveries", "since")
+    __slots__ = ("by_circuit", "circuits", "criticality", "name", "reason", "recoveries", "since")
 
     def __init__(self, name: str, criticality: Criticality) -> None:
         self.name = name
+        self.circuits: set[str] = set()
+        self.by_circuit = False  # a circuit degraded it, and not somebody by hand
         self.criticality = criticality
         self.reason = ""
         self.since: float | None = None
         self.recoveries = 0
+
+    def state(self) -> str | None:
+        """The worst state among its circuits; None if none of them is known by name."""
+        states = [state for name in self.circuits if (state := worst_state(name)) is not None]
+        for bad in (*_BAD, "half_open"):
+            if bad in states:
+                return bad
+        return states[0] if states else None
 
     def health(self) -> ServiceHealth:
         status = "healthy" if self.since is None else "degraded"
@@ -112,6 +125,7 @@ class Services:
         self._lock = threading.Lock()
         self._services: dict[str, _Service] = {}
         self._circuits: dict[str, str] = {}
+        self._listener = self._heard  # one object, to be known again by
         self._stop: Callable[[], None] | None = None
         on_fork(self)
 
@@ -127,25 +141,76 @@ class Services:
         Args:
             name: The service.
             criticality: critical, important or optional.
-            circuits: Names of circuits: when one opens the service is degraded, when it closes it has recovered.
+            circuits: Names of circuits: the service is degraded while one of them is open, whichever key it has.
         """
         level = Criticality(criticality)
         with self._lock:
-            self._services.setdefault(name, _Service(name, level)).criticality = level
+            service = self._services.setdefault(name, _Service(name, level))
+            service.criticality = level
+            service.circuits.update(circuits)
             for circuit in circuits:
                 self._circuits[circuit] = name
             follow = bool(circuits) and self._stop is None
         if follow:
-            self._stop = RUNTIME.listen(self._heard)
+            self._stop = RUNTIME.listen(self._listener)
+        self._look(name)
+
+    # What an event says may be over when it is heard: events of several threads come in any order. So it is a hint to
+    # look at the circuits, and only of those that have no name to be found by is it all there is.
 
     def _heard(self, told: Event) -> None:
         if told.type != "transition" or told.name not in self._circuits:
             return
-        service = self._circuits[told.name]
-        if told.status in ("open", "forced_open"):
-            self.degrade(service, told.code or told.status)
-        elif told.status == "closed":
-            self.recover(service)
+        self._look(self._circuits[told.name], told)
+
+    def _look(self, name: str, told: Event | None = None) -> None:
+        """Have a service stand as its circuits do."""
+        with self._lock:  # also around the look, or an older one might have the last word
+            service = self._services.get(name)
+            if service is None:
+                return
+            state = service.state()
+            if state is None and told is not None:
+                state = told.status
+            if state in _BAD:
+                reason = told.code if told is not None and told.status in _BAD and told.code else state
+                new = self._mark(service, reason) if service.since is None else False
+                service.by_circuit = service.by_circuit or new
+                elapsed = None
+            elif state in _GOOD and service.since is not None and (service.by_circuit or told is not None):
+                new, elapsed = False, self._unmark(service)
+            else:
+                return
+        if new:
+            self._tell_degraded(name, None)
+        elif elapsed is not None:
+            self._tell_recovered(name, elapsed)
+
+    def _mark(self, service: _Service, reason: str) -> bool:
+        """Lock held; True if it was not degraded."""
+        new = service.since is None
+        if new:
+            service.since = RUNTIME.wall()
+            service.by_circuit = False
+        service.reason = reason
+        return new
+
+    def _unmark(self, service: _Service) -> float:
+        """Seconds that it was degraded. Lock held."""
+        assert service.since is not None
+        elapsed = RUNTIME.wall() - service.since
+        service.since = None
+        service.reason = ""
+        service.recoveries += 1
+        return elapsed
+
+    def _tell_degraded(self, name: str, fault: Fault | None) -> None:
+        if RUNTIME.heard(logging.WARNING, "services"):
+            RUNTIME.tell(event("degraded", policy="services", status="degraded", name=name, fault=fault))
+
+    def _tell_recovered(self, name: str, elapsed: float) -> None:
+        if RUNTIME.heard(logging.INFO, "services"):
+            RUNTIME.tell(event("recovered", policy="services", status="healthy", name=name, elapsed=elapsed))
 
     def degrade(self, name: str, reason: str | BaseException = "") -> None:
         """Mark a service as degraded; of an exception only the fault's code is kept."""
@@ -155,12 +220,10 @@ class Services:
             reason = fault.code
         with self._lock:
             service = self._services.setdefault(name, _Service(name, Criticality.important))
-            new = service.since is None
-            if new:
-                service.since = RUNTIME.wall()
-            service.reason = reason
-        if new and RUNTIME.heard(logging.WARNING, "services"):
-            RUNTIME.tell(event("degraded", policy="services", status="degraded", name=name, fault=fault))
+            new = self._mark(service, reason)
+            service.by_circuit = False
+        if new:
+            self._tell_degraded(name, fault)
 
     def recover(self, name: str) -> bool:
         """Mark a service as recovered; False if it was not degraded."""
@@ -168,33 +231,33 @@ class Services:
             service = self._services.get(name)
             if service is None or service.since is None:
                 return False
-            elapsed = RUNTIME.wall() - service.since
-            service.since = None
-            service.reason = ""
-            service.recoveries += 1
-        if RUNTIME.heard(logging.INFO, "services"):
-            RUNTIME.tell(event("recovered", policy="services", status="healthy", name=name, elapsed=elapsed))
+            elapsed = self._unmark(service)
+        self._tell_recovered(name, elapsed)
         return True
 
     def is_degraded(self, name: str) -> bool:
         """Whether this service is degraded now."""
+        self._look(name)
         with self._lock:
             service = self._services.get(name)
             return service is not None and service.since is not None
 
     def degraded(self) -> tuple[str, ...]:
         """Names of the services that are degraded now."""
+        self._look_at_all()
         with self._lock:
             return tuple(sorted(name for name, one in self._services.items() if one.since is not None))
 
     def health_of(self, name: str) -> ServiceHealth:
         """How one service stands; one that nobody registered is healthy and important."""
+        self._look(name)
         with self._lock:
             service = self._services.get(name)
             return _Service(name, Criticality.important).health() if service is None else service.health()
 
     def health(self) -> Health:
         """How the whole stands."""
+        self._look_at_all()
         with self._lock:
             known = tuple(self._services[name].health() for name in sorted(self._services))
         bad = [one for one in known if one.status == "degraded"]
@@ -204,6 +267,10 @@ class Services:
             status = "degraded" if bad else "healthy"
         return Health(status, known)
 
+    def _look_at_all(self) -> None:
+        for name in list(self._services):
+            self._look(name)
+
     def clear(self) -> None:
         """Forget all services."""
         with self._lock:
@@ -212,6 +279,27 @@ class Services:
             stop, self._stop = self._stop, None
         if stop is not None:
             stop()
+
+    def set_aside(self) -> dict[str, tuple[Criticality, tuple[str, ...]]]:
+        """For tests: what is registered, for `put_back`."""
+        with self._lock:
+            return {name: (one.criticality, tuple(one.circuits)) for name, one in self._services.items()}
+
+    def put_back(self, registered: dict[str, tuple[Criticality, tuple[str, ...]]]) -> None:
+        """For tests: only these services again, all of them healthy."""
+        self.clear()
+        for name, (criticality, names) in registered.items():
+            self.register(name, criticality, circuits=names)
+
+    def begin_anew(self) -> None:
+        """For tests: all services are healthy and never were anything else; they listen to their circuits."""
+        self.after_fork()
+        with self._lock:
+            for service in self._services.values():
+                service.since, service.reason, service.recoveries, service.by_circuit = None, "", 0, False
+            follow = bool(self._circuits)
+        if follow and self._listener not in RUNTIME.listeners:
+            self._stop = RUNTIME.listen(self._listener)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()

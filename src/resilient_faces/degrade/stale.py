@@ -9,12 +9,12 @@ from typing import ClassVar, NoReturn
 
 from resilient_faces._core.effects import Flow, Inner
 from resilient_faces._core.options import Checks, checked_names
-from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned
+from resilient_faces._core.outcome import Call, Degraded, Outcome, Returned, target_of
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.degrade.fallback import degraded, unanswered
-from resilient_faces.faults import Classification, Fault, Kind, Match, matcher
+from resilient_faces.faults import Classification, Fault, Kind, Match
 
 __all__ = ["LastGood"]
 
@@ -57,20 +57,16 @@ class LastGood(Decorator[NoReturn]):
         checks.whole("max_entries", self.max_entries, 1)
         if self.key is not None:
             checks.function("key", self.key)
-        matches = None
-        if self.on is not None:
-            try:
-                matches = matcher(self.on)
-            except TypeError:
-                checks.that(False, "on", "exception classes, kinds of fault or predicates", self.on)
+        matches = checks.match("on", self.on)
         checks.done()
         object.__setattr__(self, "_memory", _Memory(self.max_entries))
         object.__setattr__(self, "_on", matches)
 
     def _key(self, call: Call) -> Hashable:
+        target = target_of(call.function)
         if self.key is not None:
-            return (call.function, self.key(*call.args, **call.kwargs))
-        key = (call.function, call.args, tuple(sorted(call.kwargs.items())))
+            return (target, self.key(*call.args, **call.kwargs))
+        key = (target, call.args, tuple(sorted(call.kwargs.items())))
         try:
             hash(key)
         except TypeError:
@@ -111,12 +107,16 @@ class _Memory:
         self._entries: OrderedDict[Hashable, tuple[object, float]] = OrderedDict()
         on_fork(self)
 
+    # What is dropped goes when the lock is free: it may be the last to hold a value, whose end runs code of the user's.
+
     def put(self, key: Hashable, value: object) -> None:
+        gone: object = None
         with self._lock:
+            before = self._entries.pop(key, None)
             self._entries[key] = (value, RUNTIME.monotonic())
-            self._entries.move_to_end(key)
             if len(self._entries) > self._limit:
-                self._entries.popitem(last=False)
+                gone = self._entries.popitem(last=False)
+        del before, gone
 
     def get(self, key: Hashable, max_age: float) -> tuple[object, float] | None:
         """The answer and its age in seconds, if there is one young enough."""
@@ -126,14 +126,19 @@ class _Memory:
                 return None
             age = RUNTIME.monotonic() - found[1]
             if age > max_age:
-                del self._entries[key]
+                del self._entries[key]  # `found` has it until the lock is free
                 return None
             self._entries.move_to_end(key)
             return found[0], age
 
     def clear(self) -> None:
         with self._lock:
-            self._entries.clear()
+            before, self._entries = self._entries, OrderedDict()
+        before.clear()
+
+    def begin_anew(self) -> None:
+        self.after_fork()
+        self.clear()
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()

@@ -32,7 +32,7 @@ class IdempotencyStore(Protocol):
             owner: Token of this claim; made afresh for each.
             fingerprint: Hash of what is asked for.
             lease: Seconds for which nobody else may claim it.
-            keep: Seconds after which the record is forgotten, unless it is finished.
+            keep: Seconds after which the record is forgotten, unless it is finished; at least as long as the lease.
 
         Returns:
             None if it was claimed, else the record that is in the way.
@@ -42,7 +42,10 @@ class IdempotencyStore(Protocol):
         """Write what it came to and keep that for `keep` seconds; False if this owner has it no more."""
 
     def extend(self, key: str, owner: str, lease: float) -> bool:
-        """Begin the lease anew, while the work goes on; False if this owner has it no more."""
+        """Begin the lease anew, while the work goes on; False if this owner has it no more.
+
+        The record is not forgotten before the lease is over.
+        """
 
     def release(self, key: str, owner: str) -> bool:
         """Give it up, so that anybody may claim it at once; False if this owner has it no more."""
@@ -75,6 +78,9 @@ class MemoryIdempotencyStore:
     def after_fork(self) -> None:
         self._lock = threading.Lock()
 
+    def begin_anew(self) -> None:
+        self._records.clear()
+
     def claim(self, key: str, owner: str, fingerprint: str, lease: float, keep: float) -> Record | None:
         with self._lock:
             now = RUNTIME.monotonic()
@@ -84,7 +90,7 @@ class MemoryIdempotencyStore:
                 working = found.status is Status.in_progress
                 if not working or (found.lease_until > now and found.owner != owner):
                     return _seen(found, now)
-            self._records[key] = _Kept(Status.in_progress, owner, fingerprint, now + lease, now + keep)
+            self._records[key] = _Kept(Status.in_progress, owner, fingerprint, now + lease, now + max(lease, keep))
             return None
 
     def finish(self, key: str, owner: str, status: Status, data: bytes, keep: float) -> bool:
@@ -111,6 +117,7 @@ class MemoryIdempotencyStore:
             found = self._owned(key, owner, now)
             if found is not None:
                 found.lease_until = now + lease
+                found.kept_until = max(found.kept_until, found.lease_until)
             return found is not None
 
     def release(self, key: str, owner: str) -> bool:

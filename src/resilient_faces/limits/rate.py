@@ -6,21 +6,23 @@ import functools
 import logging
 import math
 import threading
+from bisect import insort
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, TypeVar
 
 from resilient_faces._core import workers
-from resilient_faces._core.context import DEADLINE, event, remaining
+from resilient_faces._core.context import DEADLINE, event
+from resilient_faces._core.deadline import exceeded
 from resilient_faces._core.drivers import run_async, run_sync
 from resilient_faces._core.effects import Flow, Target
 from resilient_faces._core.loops import in_event_loop
 from resilient_faces._core.options import Checks, checked_call
-from resilient_faces._core.outcome import Call
+from resilient_faces._core.outcome import Call, name_of
 from resilient_faces._core.runtime import RUNTIME, on_fork
 from resilient_faces._light import dataclass, field
 from resilient_faces.composing import Decorator
 from resilient_faces.errors import RateLimitedError
-from resilient_faces.faults import Classification, Kind, classify
+from resilient_faces.faults import Classification, Fault, Kind, classify
 from resilient_faces.limits.store import LimiterStore, Pace
 
 if TYPE_CHECKING:
@@ -29,6 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["RateLimiter", "Reservation"]
 
 T = TypeVar("T")
+_THROTTLED: Final = Kind.throttled
+
+FARTHEST: Final = 366 * 86_400.0  # seconds ahead within which slots begin
+HURRY: Final = 0.01  # seconds that a start may always be late, or no call could keep up with a high rate
+ROUNDS: Final = 10  # slots that one call may let pass because it woke up too late for them
+MOST_FREED: Final = 256  # spans of slots given back that are remembered
+
+Slot: TypeAlias = "tuple[float, float]"
+"""One start's part of the time: when it begins, and when the next one may begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +74,9 @@ class RateLimiter(Decorator[NoReturn]):
 
     Each call reserves the next free slot and waits for it. Slots are spaced by `1 / rate` (the generic cell rate
     algorithm with a burst of one), so any half-open second holds at most `rate + 1` starts whoever reserves, singly or
-    in batches. A throttling answer slows it down by `decrease`, and it recovers by `recovery` starts per second in each
-    second without another.
+    in batches. A call that is cancelled while it waits gives its slot back, to whoever asks next. One that wakes up so
+    late that it would start beside others takes another slot. A throttling answer slows the limiter down by `decrease`,
+    and it recovers by `recovery` starts per second in each second without another.
 
     Args:
         rate: Starts per second.
@@ -73,7 +85,7 @@ class RateLimiter(Decorator[NoReturn]):
         decrease: Factor on the rate after a throttling answer, more than 0 and less than 1.
         recovery: Starts per second that come back each second; a tenth of `rate` if None.
         floor: Lowest rate; a hundredth of `rate` if None.
-        classify: How errors are classified, to recognise throttling.
+        classify: How errors are classified, to recognise throttling; of a guard, all policies read the same.
         store: Where processes share the limiter, by its name: all of them together keep to the rate.
         processes: How many share it, for when the store is away and each goes by its share; None learns it from the
             store.
@@ -81,14 +93,17 @@ class RateLimiter(Decorator[NoReturn]):
 
     Raises:
         OptionError: Options are wrong; the message lists all of them.
-        RateLimitedError: From the guarded function: the next slot is too far away.
+        RateLimitedError: From the guarded function: the next slot is too far away, or the process is shutting down.
+        DeadlineExceededError: From the guarded function: the deadline had passed before.
     """
 
     __slots__ = (
         "__weakref__",
-        "_classify",
+        "_by_hand",
         "_decrease",
+        "_due",
         "_floor",
+        "_freed",
         "_full",
         "_lock",
         "_next",
@@ -97,6 +112,7 @@ class RateLimiter(Decorator[NoReturn]):
         "_sharing",
         "_throttled",
         "_updated",
+        "classify",
         "max_wait",
         "name",
     )
@@ -104,6 +120,7 @@ class RateLimiter(Decorator[NoReturn]):
     answers: ClassVar[bool] = False
     quiet: ClassVar[bool] = True
     role: ClassVar[str] = "limiter"
+    heeds: ClassVar[bool] = True  # its `around` takes the guard's classification
 
     def __init__(
         self,
@@ -114,7 +131,7 @@ class RateLimiter(Decorator[NoReturn]):
         decrease: float = 0.7,
         recovery: float | None = None,
         floor: float | None = None,
-        classify: Classification = classify,
+        classify: Classification | None = None,
         store: LimiterStore | None = None,
         processes: int | None = None,
         store_timeout: float = 0.2,
@@ -135,20 +152,19 @@ class RateLimiter(Decorator[NoReturn]):
             checks.whole("processes", processes, 1)
             checks.that(store is not None, "processes", "left out without a store", processes)
         checks.seconds("store_timeout", store_timeout)
+        if classify is not None:
+            checks.function("classify", classify)
+        checks.name("name", name)
         checks.done()
         self.name = name
         self.max_wait = max_wait
         self._full = float(rate)
-        self._rate = float(rate)
         self._decrease = decrease
         self._recovery = rate / 10.0 if recovery is None else recovery
         self._floor = rate / 100.0 if floor is None else floor
-        self._classify = classify
+        self.classify = classify
         self._lock = threading.RLock()  # it knows who holds it: see `_slot`
-        now = RUNTIME.monotonic()
-        self._next = now  # when the next free slot begins
-        self._updated = now  # when the rate was brought up to date
-        self._throttled = now - 1.0
+        self._begin()
         self._sharing: Sharing | None = None
         if store is not None:
             from resilient_faces.limits.sharing import Sharing  # few limiters have a store
@@ -156,6 +172,21 @@ class RateLimiter(Decorator[NoReturn]):
             pace = Pace(self._full, self._decrease, self._recovery, self._floor)
             self._sharing = Sharing(store, name, pace, processes, store_timeout)
         on_fork(self)
+
+    def _begin(self) -> None:
+        """Nothing is reserved, and the rate is the full one."""
+        self._rate = self._full
+        self._next = -math.inf  # when the next free slot begins, behind all that were taken
+        self._due = -math.inf  # when the next call may start, going by when calls have started; never after `_next`
+        self._by_hand = -math.inf  # until when somebody may use slots that were reserved without a call
+        self._freed: list[Slot] = []  # spans of slots that were given back, the nearest first, all before `_next`
+        self._updated = -math.inf  # when the rate was brought up to date
+        self._throttled = -math.inf
+
+    def begin_anew(self) -> None:
+        """For tests: as it was made, whatever threads of a test before are still at."""
+        self.after_fork()
+        self._begin()
 
     @property
     def rate(self) -> float:
@@ -175,7 +206,7 @@ class RateLimiter(Decorator[NoReturn]):
     def options(self) -> tuple[object, ...]:
         """What it was made with; equal for limiters that do the same."""
         shared = () if self._sharing is None else self._sharing.options
-        paced = (self._full, self.max_wait, self._decrease, self._recovery, self._floor, self._classify)
+        paced = (self._full, self.max_wait, self._decrease, self._recovery, self._floor, self.classify)
         return (type(self), self.name, *paced, *shared)
 
     @property
@@ -197,19 +228,30 @@ class RateLimiter(Decorator[NoReturn]):
         """Take the next `count` slots. Item i may start `delay + i * interval` seconds from now.
 
         A shared limiter asks its store in this thread; in a coroutine use `areserve_batch`.
+
+        Raises:
+            OptionError: The count is less than 1, or so many starts take more than a year.
         """
-        _check_count(count)
+        self._check_count(count)
         if self._sharing is not None:
             return _reservation(self._drive(self._sharing.reserve(count, None)), count)
-        delay, interval = self._reserve(count, None)
-        return Reservation(delay, interval, count, RUNTIME.monotonic() + delay, max(interval / 2.0, 0.01))
+        begins, now, interval = self._reserve(count, None)
+        return Reservation(begins - now, interval, count, begins, max(interval / 2.0, HURRY))
 
     async def areserve_batch(self, count: int) -> Reservation:
         """As `reserve_batch`, without blocking the event loop."""
         if self._sharing is None:
             return self.reserve_batch(count)
-        _check_count(count)
+        self._check_count(count)
         return _reservation(await self._adrive(self._sharing.reserve(count, None)), count)
+
+    def _check_count(self, count: int) -> None:
+        checks = Checks("reserve_batch")
+        if checks.whole("count", count, 1):
+            most = max(1, int(FARTHEST * self._full))
+            rule = f"{most} or less at {self._full:g} a second: no slot is given further ahead than a year"
+            checks.that(count <= most, "count", rule, count)
+        checks.done()
 
     def reserve(self, max_wait: float | None = None) -> float:
         """Take the next slot and tell how many seconds away it is.
@@ -219,21 +261,16 @@ class RateLimiter(Decorator[NoReturn]):
         """
         if self._sharing is not None:
             return max(0.0, self._drive(self._sharing.reserve(1, max_wait)).delay)
-        return self._reserve(1, max_wait)[0]
+        begins, now, _ = self._reserve(1, max_wait)
+        return begins - now
 
-    def _reserve(self, count: int, max_wait: float | None) -> tuple[float, float]:
-        """Seconds until the first slot, and between slots."""
+    def _reserve(self, count: int, longest: float | None) -> tuple[float, float, float]:
+        """When the first slot begins, when it was taken, seconds between slots; for a start that nobody here sees."""
         with self._lock:
             now = RUNTIME.monotonic()
-            if self._rate < self._full:
-                self._recover(now)
-            interval = 1.0 / self._rate
-            begins = max(self._next, now)
-            delay = begins - now
-            if max_wait is None or delay <= max_wait:
-                self._next = begins + count * interval
-                return delay, interval
-        raise RateLimitedError(self.name, delay)
+            begins, end = self._take(count, longest, now)
+            self._by_hand = max(self._by_hand, end)
+            return begins, now, 1.0 / self._rate
 
     def slow_down(self) -> None:
         """The other side said that we are too fast. Several answers to one burst count once."""
@@ -255,111 +292,225 @@ class RateLimiter(Decorator[NoReturn]):
     def after_fork(self) -> None:
         self._lock = threading.RLock()
 
+    # -- slots -----------------------------------------------------------------------------------------------------
+
+    def _take(self, count: int, longest: float | None, now: float) -> Slot:
+        """Take the next slots, and of one that was given back one; lock held.
+
+        Raises:
+            RateLimitedError: The first is more than `longest` seconds away; nothing was taken.
+        """
+        if self._rate < self._full:
+            self._recover(now)
+        if longest is None:
+            longest = FARTHEST
+        interval = 1.0 / self._rate
+        if self._freed and count == 1:
+            slot = self._take_freed(interval, longest, now)
+            if slot is not None:
+                return slot
+        begins = max(self._next, now)
+        if begins - now > longest:
+            raise RateLimitedError(self.name, begins - now)
+        self._next = begins + count * interval
+        return begins, self._next
+
+    def _take_freed(self, interval: float, longest: float, now: float) -> Slot | None:
+        """The nearest slot that was given back, if there is one; lock held."""
+        freed = self._freed
+        while freed and freed[0][1] <= now:
+            del freed[0]
+        for at, (since, until) in enumerate(freed):
+            begins = max(since, now)
+            end = begins + interval
+            if end > until:  # too short: it has passed in part, or the rate was higher when the slot was taken
+                continue
+            if begins - now > longest:
+                raise RateLimitedError(self.name, begins - now)
+            if end + 1.0 / self._full <= until:
+                freed[at] = (end, until)
+            else:
+                del freed[at]
+            return begins, end
+        return None
+
+    def _give_back(self, slot: Slot) -> None:
+        """The call that waited for this slot has gone: the next one may have it."""
+        with self._lock:
+            freed = self._freed
+            insort(freed, slot)
+            at = freed.index(slot)
+            if at + 1 < len(freed) and freed[at + 1][0] == slot[1]:
+                slot = freed[at] = (slot[0], freed.pop(at + 1)[1])
+            if at and freed[at - 1][1] == slot[0]:
+                freed[at - 1 : at + 1] = [(freed[at - 1][0], slot[1])]
+            if freed[-1][1] == self._next:
+                self._next = max(freed.pop()[0], self._due)
+            elif len(freed) > MOST_FREED:
+                del freed[0]  # it passes first
+
+    def _starts(self, slot: Slot) -> bool:
+        """Whether the call that has waited for this slot starts now; if not, it would start beside others.
+
+        Being late is no harm if nobody else has started meanwhile. So it goes by when calls have started, but for the
+        slots reserved by hand, of which nobody tells here when they are used.
+        """
+        begins, end = slot
+        interval = end - begins
+        room = max(interval / 2.0, HURRY)
+        with self._lock:
+            now = RUNTIME.monotonic()
+            late = now - begins > room
+            if self._due - now > room or (late and now < self._by_hand):
+                return False
+            self._due = max(self._due, now if late else begins) + interval
+            self._next = max(self._next, self._due)
+            return True
+
     # -- around a call ---------------------------------------------------------------------------------------------
 
-    def _slot(self) -> float:
-        """Take the next slot, within what the call may wait; seconds until it begins."""
-        longest = self.max_wait
-        end = DEADLINE.get()
-        if longest is None and end is None:  # as `_reserve(1, None)`, for the calls that ask for nothing else
-            lock = self._lock
-            try:  # without `with`, which costs more than all the rest of this
-                lock.acquire()
-                now = RUNTIME.monotonic()
+    def _slot(self, function: Callable[..., object]) -> Slot | None:
+        """Take the next slot, within what the call may wait; None if it may start at once."""
+        if self.max_wait is not None or DEADLINE.get() is not None:
+            return self._slot_within(function, self.max_wait)
+        lock = self._lock
+        try:  # without `with`, which costs more than all the rest of this
+            lock.acquire()
+            now = RUNTIME.monotonic()
+            if self._next <= now:  # as `_take(1, None, now)`, for the calls that need nothing else
                 if self._rate < self._full:
                     self._recover(now)
-                begins = self._next
-                if begins < now:  # noqa: PLR1730  `max` costs as much as half of this
-                    begins = now
-                self._next = begins + 1.0 / self._rate
-            except BaseException:  # interrupted before it was taken, or after: only the lock knows
+                self._next = self._due = now + 1.0 / self._rate
+                slot = None
+            else:
+                slot = self._take(1, None, now)
+        except BaseException:  # interrupted before it was taken, or after: only the lock knows
+            try:
+                lock.release()
+            except RuntimeError:
+                pass
+            raise
+        lock.release()
+        return slot
+
+    def _slot_within(self, function: Callable[..., object], longest: float | None) -> Slot | None:
+        end = DEADLINE.get()
+        with self._lock:
+            now = RUNTIME.monotonic()
+            if end is not None:
+                if end <= now:
+                    raise exceeded(name_of(function), end)
+                longest = end - now if longest is None else min(longest, end - now)
+            slot = self._take(1, longest, now)
+            if slot[0] > now or self._due > now:
+                return slot
+            self._due = slot[1]
+            return None
+
+    def _paced(self, slot: Slot, function: Callable[..., object]) -> Flow[None]:
+        """Wait for the slot, or for another if it is too late for that one when the call wakes up.
+
+        Raises:
+            RateLimitedError: The process is shutting down, or the other slot is too far away.
+        """
+        until = None if self.max_wait is None else RUNTIME.monotonic() + self.max_wait
+        for _ in range(ROUNDS):
+            left = slot[0] - RUNTIME.monotonic()
+            if left > 0.0:
                 try:
-                    lock.release()
-                except RuntimeError:
-                    pass
-                raise
-            lock.release()
-            return begins - now
-        if end is not None:
-            left = max(0.0, end - RUNTIME.monotonic())
-            longest = left if longest is None else min(longest, left)
-        return self._reserve(1, longest)[0]
+                    yield left
+                except GeneratorExit:  # cancelled, or interrupted
+                    self._give_back(slot)
+                    raise
+                left = slot[0] - RUNTIME.monotonic()
+                if left > 0.0 and RUNTIME.stopped:  # a shutdown ends waits; it lets nobody in before their time
+                    self._give_back(slot)
+                    raise RateLimitedError(self.name, left)
+            if self._starts(slot):
+                return
+            another = self._slot_within(function, None if until is None else max(0.0, until - RUNTIME.monotonic()))
+            if another is None:
+                return
+            slot = another
 
-    def _heed(self, error: Exception) -> None:
-        if self._classify(error).kind is Kind.throttled:
-            self.slow_down()
-
-    def around(self, function: Target, asynchronous: bool) -> Target:
+    def around(self, function: Target, asynchronous: bool, classify: Classification = classify) -> Target:
         """The function with a wait for its slot before it, and an ear for throttling after it."""
         if self._sharing is not None:
             shared = self._shared_async if asynchronous else self._shared_sync
-            return shared(function, self._sharing)
-        return self._async(function) if asynchronous else self._sync(function)
+            return shared(function, self._sharing, classify)
+        return self._async(function, classify) if asynchronous else self._sync(function, classify)
 
-    def _sync(self, function: Callable[..., object]) -> Target:
+    def _sync(self, function: Callable[..., object], classify: Classification) -> Target:
         @functools.wraps(function)
         def guarded(*args: object, **kwargs: object) -> object:
-            delay = self._slot()
-            if delay > 0.0:
-                RUNTIME.sleep(delay, function)
+            slot = self._slot(function)
+            if slot is not None:
+                self._drive(self._paced(slot, function), function)
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                self._heed(error)
+                if classify(error).kind is _THROTTLED:
+                    self.slow_down()
                 raise
 
         return guarded
 
-    def _async(self, function: Callable[..., Awaitable[object]]) -> Target:
+    def _async(self, function: Callable[..., Awaitable[object]], classify: Classification) -> Target:
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
-            delay = self._slot()
-            if delay > 0.0:
-                await RUNTIME.asleep(delay)
+            slot = self._slot(function)
+            if slot is not None:
+                await self._adrive(self._paced(slot, function), function)
             try:
                 return await function(*args, **kwargs)
             except Exception as error:
-                self._heed(error)
+                if classify(error).kind is _THROTTLED:
+                    self.slow_down()
                 raise
 
         return guarded
 
     # -- shared ----------------------------------------------------------------------------------------------------
 
-    def _longest(self) -> float | None:
+    def _longest(self, function: Callable[..., object]) -> float | None:
         """Seconds that a call may wait for its slot."""
-        left = remaining()
-        if left is None or self.max_wait is None:
-            return self.max_wait if left is None else left
-        return min(left, self.max_wait)
+        end = DEADLINE.get()
+        if end is None:
+            return self.max_wait
+        left = end - RUNTIME.monotonic()
+        if left <= 0.0:
+            raise exceeded(name_of(function), end)
+        return left if self.max_wait is None else min(left, self.max_wait)
 
-    def _drive(self, flow: Flow[T]) -> T:
-        return run_sync(flow, Call(self.reserve, (), {}, None, None, None), classify)
+    def _drive(self, flow: Flow[T], function: Target | None = None) -> T:
+        return run_sync(flow, Call(function or self.reserve, (), {}, None, None, None), classify)
 
-    async def _adrive(self, flow: Flow[T]) -> T:
-        return await run_async(flow, Call(self.reserve, (), {}, None, None, None), classify)
+    async def _adrive(self, flow: Flow[T], function: Target | None = None) -> T:
+        return await run_async(flow, Call(function or self.reserve, (), {}, None, None, None), classify)
 
-    def _shared_sync(self, function: Callable[..., object], sharing: Sharing) -> Target:
+    def _shared_sync(self, function: Callable[..., object], sharing: Sharing, classify: Classification) -> Target:
         @functools.wraps(function)
         def guarded(*args: object, **kwargs: object) -> object:
-            self._drive(sharing.wait(self._longest()))
+            self._drive(sharing.wait(self._longest(function)), function)
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                if self._classify(error).kind is Kind.throttled:
+                if classify(error).kind is _THROTTLED:
                     self._drive(sharing.slow_down())
                 raise
 
         return guarded
 
-    def _shared_async(self, function: Callable[..., Awaitable[object]], sharing: Sharing) -> Target:
+    def _shared_async(
+        self, function: Callable[..., Awaitable[object]], sharing: Sharing, classify: Classification
+    ) -> Target:
         @functools.wraps(function)
         async def guarded(*args: object, **kwargs: object) -> object:
-            await self._adrive(sharing.wait(self._longest()))
+            await self._adrive(sharing.wait(self._longest(function)), function)
             try:
                 return await function(*args, **kwargs)
             except Exception as error:
-                if self._classify(error).kind is Kind.throttled:
+                if classify(error).kind is _THROTTLED:
                     await self._adrive(sharing.slow_down())
                 raise
 
@@ -370,26 +521,32 @@ class RateLimiter(Decorator[NoReturn]):
     def enter(self) -> None:
         """Wait for a slot in this thread."""
         if self._sharing is not None:
-            self._drive(self._sharing.wait(self._longest()))
+            self._drive(self._sharing.wait(self._longest(self.enter)), self.enter)
             return
-        RUNTIME.sleep(self._slot())
+        slot = self._slot(self.enter)
+        if slot is not None:
+            self._drive(self._paced(slot, self.enter), self.enter)
 
     async def aenter(self) -> None:
         """Wait for a slot in this task."""
         if self._sharing is not None:
-            await self._adrive(self._sharing.wait(self._longest()))
+            await self._adrive(self._sharing.wait(self._longest(self.aenter)), self.aenter)
             return
-        await RUNTIME.asleep(self._slot())
+        slot = self._slot(self.aenter)
+        if slot is not None:
+            await self._adrive(self._paced(slot, self.aenter), self.aenter)
+        else:
+            await RUNTIME.asleep(0.0)
 
-    def leave(self, entry: object, error: BaseException | None) -> None:
+    def leave(self, entry: object, error: BaseException | None, fault: Fault | None) -> None:
         """A throttling error slows the limiter down."""
-        if not isinstance(error, Exception):
+        if fault is None or fault.kind is not _THROTTLED:
             return
         if self._sharing is None or not in_event_loop():
-            self._heed(error)
+            self.slow_down()
             return
         try:  # the end of a block cannot be awaited, and the loop must not wait for a store: not for its answer, then
-            workers.run(lambda: self._heed(error), 0.0)
+            workers.run(self.slow_down, 0.0)
         except workers.LimitPassed:
             pass
 
@@ -399,12 +556,6 @@ class RateLimiter(Decorator[NoReturn]):
 
 def _reservation(slots: Slots, count: int) -> Reservation:
     return Reservation(max(0.0, slots.delay), slots.interval, count, slots.begins, slots.late)
-
-
-def _check_count(count: int) -> None:
-    checks = Checks("reserve_batch")
-    checks.whole("count", count, 1)
-    checks.done()
 
 
 RateLimiter.__init__ = checked_call(RateLimiter.__init__)  # type: ignore[method-assign]

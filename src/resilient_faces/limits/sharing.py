@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from resilient_faces._core.context import event
 from resilient_faces._core.effects import Flow, Tell, Unanswered
 from resilient_faces._core.runtime import RUNTIME, on_fork
-from resilient_faces._core.stores import HURRIED, Contact
+from resilient_faces._core.stores import HURRIED, Contact, checked
 from resilient_faces.errors import RateLimitedError
 from resilient_faces.limits.store import Granted, LimiterStore, MemoryLimiterStore, Pace
 
@@ -106,6 +106,10 @@ class Sharing:
         self._lock = threading.Lock()
         self._failing_since = math.inf
 
+    def begin_anew(self) -> None:
+        """For tests."""
+        self.after_fork()
+
     @property
     def share(self) -> float:
         """Starts per second of this process while the store is away."""
@@ -143,6 +147,8 @@ class Sharing:
             slots = yield from self.reserve(1, longest)
             if slots.delay > 0.0:
                 yield slots.delay
+                if RUNTIME.stopped and slots.delay > 0.0:  # a shutdown ends waits; it lets nobody in before their time
+                    raise RateLimitedError(self._name, slots.delay)
             if -slots.delay <= slots.late:
                 return
 
@@ -150,7 +156,7 @@ class Sharing:
         """The other side said that all processes together are too fast."""
         rate: float | Unanswered = HURRIED
         if not self._away:
-            rate = yield from self._ask(self._store.slow_down, self._name, self._pace, proves=False)
+            rate = yield from self._ask(_counted, self._store.slow_down, self._name, self._pace, proves=False)
         if isinstance(rate, Unanswered):
             rate = self._own.slow_down("", self._paced_alone())
         self.rate = rate
@@ -195,7 +201,9 @@ class Sharing:
         try:
             if self._learnt and RUNTIME.monotonic() >= self._joined + JOIN:
                 self._joined = RUNTIME.monotonic()
-                members = yield from self._ask(self._store.join, self._name, self._member, MEMBER, proves=False)
+                members = yield from self._ask(
+                    _counted, self._store.join, self._name, self._member, MEMBER, proves=False
+                )
                 if not isinstance(members, Unanswered):
                     self.processes = members
             slots = yield from self._from_store(count, longest)
@@ -262,5 +270,12 @@ class Sharing:
 
 def _dated(operation: Callable[..., Granted], *args: object) -> tuple[Granted, float]:
     """The answer and what its delay counts from: the thread that waits for it may get its turn later."""
-    granted = operation(*args)
+    answer = operation(*args)
+    granted = checked(isinstance(answer, Granted) and answer.sound, answer)
     return granted, RUNTIME.monotonic() if granted.since is None else granted.since
+
+
+def _counted(operation: Callable[..., T], *args: object) -> T:
+    """A number of processes, or a rate."""
+    answer = operation(*args)
+    return checked(isinstance(answer, (int, float)) and 0.0 < answer < math.inf, answer)

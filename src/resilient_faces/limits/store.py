@@ -7,6 +7,7 @@ wastes that, and blocks nobody.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Protocol, runtime_checkable
 
@@ -49,6 +50,14 @@ class Granted:
     interval: float
     taken: bool = True
     since: float | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether these can be the slots of a limiter; a store may hold what somebody else wrote."""
+        numbers = (self.delay, self.interval, 0.0 if self.since is None else self.since)
+        if not all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers):
+            return False
+        return self.interval > 0.0
 
 
 @runtime_checkable
@@ -105,6 +114,9 @@ class MemoryLimiterStore:
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+
+    def begin_anew(self) -> None:
+        self._records.clear()
 
     def reserve(self, key: str, count: int, pace: Pace, longest: float | None, lead: float) -> Granted:
         with self._lock:

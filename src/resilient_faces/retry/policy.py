@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from resilient_faces._core.context import (
@@ -97,14 +97,7 @@ class Retrier:
         object.__setattr__(self, "backoff", as_backoff(self.backoff))
 
 
-def _check_match(checks: Checks, option: str, choice: object) -> None:
-    try:
-        matcher(choice)  # type: ignore[arg-type]
-    except TypeError:
-        checks.that(False, option, "exception classes, kinds of fault or predicates", choice)
-
-
-def _check_common(checks: Checks, attempts: object, backoff: object, jitter: object, on: object) -> None:
+def _check_common(checks: Checks, attempts: object, backoff: object, jitter: object, on: Match | None) -> None:
     if attempts != math.inf:
         checks.whole(
             "attempts",
@@ -114,14 +107,14 @@ def _check_common(checks: Checks, attempts: object, backoff: object, jitter: obj
             note=" (the first call counts too)",
         )
     checks.that(
-        isinstance(backoff, (Backoff, int, float)) or callable(backoff),
+        isinstance(backoff, (Backoff, int, float)) or (callable(backoff) and not isinstance(backoff, type)),
         "backoff",
         "a delay such as exponential(0.1), a number of seconds, or a function of the retry's number",
         backoff,
+        "Mind the brackets." if isinstance(backoff, type) else "",
     )
     checks.that(isinstance(jitter, Jitter), "jitter", "a jitter such as full() or none()", jitter, "Mind the brackets.")
-    if on is not None:
-        _check_match(checks, "on", on)
+    checks.match("on", on)
 
 
 # An object of its own: to give the same delay is not to leave the option out.
@@ -200,11 +193,13 @@ class Retry(Decorator[NoReturn]):
             self.jitter,
             None if repeat is not None else self.on,
         )
-        if self.never is not None:
-            _check_match(checks, "never", self.never)
+        checks.match("never", self.never)
         checks.that(isinstance(self.idempotent, bool), "idempotent", "True or False", self.idempotent)
+        given = self.retriers
+        if type(given) is not tuple and isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):
+            object.__setattr__(self, "retriers", tuple(given))  # which may be read once only
         checks.that(
-            isinstance(self.retriers, Iterable) and all(isinstance(one, Retrier) for one in self.retriers),
+            type(self.retriers) is tuple and all(isinstance(one, Retrier) for one in self.retriers),
             "retriers",
             "a list of Retrier(...)",
             self.retriers,
@@ -226,7 +221,6 @@ class Retry(Decorator[NoReturn]):
             )
         checks.done()
         setattr_ = object.__setattr__
-        setattr_(self, "retriers", tuple(self.retriers))
         strategies = None
         if wait is not None or repeat is not None or self.stop is not None:
             strategies = Strategies(repeat, self.stop, wait)
@@ -258,6 +252,14 @@ class Retry(Decorator[NoReturn]):
             ),
         )
         setattr_(self, "traits", found_traits(self))
+
+    @property
+    def awaits(self) -> str:
+        """The hook that is a coroutine function, if one is."""
+        if not self._rules.hooked and self.before_sleep is None:
+            return ""
+        hooks = ("before_attempt", "after_attempt", "before_sleep")
+        return next((name for name in hooks if is_async(getattr(self, name))), "")
 
     @property
     def quiet(self) -> bool:

@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+from resilient_faces._core.runtime import on_fork
+
 __all__ = ["Ledger"]
 
 
@@ -19,6 +21,10 @@ class Ledger:
 
     def __init__(self, path: Path | None) -> None:
         self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8", buffering=1)
+        self.after_fork()
+        on_fork(self)
+
+    def after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def write(self, **facts: object) -> None:

@@ -79,6 +79,7 @@ class Metrics:
 
     def read(self) -> tuple[Metric, ...]:
         """All metrics now. `CircuitBreakerState` is 0 closed, 1 half-open, 2 open, -1 switched off by hand."""
+        degraded = len(self._services.degraded())  # first: looking may find that some have recovered
         with self._lock:
             retries, recoveries = dict(self._retries), dict(self._recoveries)
         states: dict[str, float] = {}
@@ -87,7 +88,7 @@ class Metrics:
         return (
             *(Metric("RetryAttempts", (("operation", name),), float(n)) for name, n in sorted(retries.items())),
             *(Metric("CircuitBreakerState", (("name", name),), s, "None") for name, s in sorted(states.items())),
-            Metric("DegradedServices", (), float(len(self._services.degraded())), "None"),
+            Metric("DegradedServices", (), float(degraded), "None"),
             *(Metric("ServiceRecovery", (("service", name),), float(n)) for name, n in sorted(recoveries.items())),
         )
 

@@ -15,6 +15,7 @@ ledger has one line when a request arrives and one when it is settled; bodies, c
 from __future__ import annotations
 
 import argparse
+import difflib
 import http.client
 import json
 import os
@@ -109,14 +110,14 @@ class FaultPlan:
             raise ValueError(f"FaultPlan has schema 1; got {data.get('schema')!r}. Make the plan anew.")
         rows = data.get("faults")
         if not isinstance(rows, list):
-            raise ValueError(f"FaultPlan.faults must be a list of rows; got {rows!r}.")
+            raise ValueError(f"FaultPlan.faults must be a list of rows; got {type(rows).__name__}.")
         return cls(tuple(_row(f"faults[{number}]", row) for number, row in enumerate(rows)), data.get("seed"))
 
 
 def _row(where: str, row: object) -> PlannedFault:
     """One row of a plan that was written as JSON: one that is read wrongly would strike nothing."""
     if not isinstance(row, dict):
-        raise ValueError(f"FaultPlan.{where} must be an object; got {row!r}.")
+        raise ValueError(f"FaultPlan.{where} must be an object; got {type(row).__name__}.")
     names = [one.name for one in fields(PlannedFault)]
     if unknown := [name for name in row if name not in names]:
         raise ValueError(f"FaultPlan.{where} has no member {unknown[0]!r}. It takes: {', '.join(names)}.")
@@ -133,7 +134,9 @@ def _row(where: str, row: object) -> PlannedFault:
     )
     for name, rule, good in rules:
         if not good:
-            raise ValueError(f"FaultPlan.{where}.{name} must be {rule}; got {values.get(name)!r}.")
+            value = values.get(name)
+            shown = type(value).__name__ if name == "subject" else repr(value)  # which may be a person's photo
+            raise ValueError(f"FaultPlan.{where}.{name} must be {rule}; got {shown}.")
     if not values["nth"] and subject is None:
         raise ValueError(f"FaultPlan.{where} must have nth or subject, or it strikes no request.")
     return PlannedFault(**{**values, "fault": FaultKind(values["fault"])})
@@ -767,7 +770,9 @@ def _rows(path: Path) -> Iterable[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proxy until standard input closes; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="fault_proxy", description="Reverse proxy that injects planned faults.")
+    parser = argparse.ArgumentParser(
+        prog="fault_proxy", description="Reverse proxy that injects planned faults.", allow_abbrev=False
+    )
     parser.add_argument(
         "--route",
         action="append",
@@ -777,8 +782,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="repeatable; * for the rest",
     )
     parser.add_argument("--plan", type=_plan, help="JSON file of a FaultPlan; without it nothing is damaged")
-    parser.add_argument("--ledger", type=Path, help="file that gets two JSON lines a request")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--ledger", type=_file, help="file that gets two JSON lines a request")
+    parser.add_argument("--host", type=_host, default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
     parser.add_argument("--hang-seconds", type=_seconds, default=60.0)
     options = parser.parse_args(arguments)
@@ -809,9 +814,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plan(text: str) -> FaultPlan:
     try:
-        return FaultPlan.from_json(Path(text).read_text(encoding="utf-8"))
+        return FaultPlan.from_json(_file(text).read_text(encoding="utf-8"))
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:  # its message shows a part of the file
+        raise argparse.ArgumentTypeError(f"{text} must be JSON in UTF-8. Make it with FaultPlan.to_json.") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
@@ -820,13 +827,33 @@ def _route(text: str) -> tuple[str, str]:
     service, _, address = text.partition("=")
     try:
         url = urlsplit(address)
-        good = bool(service) and url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        good = bool(service) and bool(url.scheme) and bool(url.hostname) and url.port != 0
     except ValueError:
         good = False
     if not good:
         shown = "an address alone" if "://" in service else f"{service!r} without one"  # which may hold a password
         raise argparse.ArgumentTypeError(f"must be SERVICE=URL, such as s3=http://127.0.0.1:4566; got {shown}.")
+    if url.scheme != "http" or "@" in address or url.path.strip("/") or url.query or url.fragment:
+        # All of it would be dropped without a word: the proxy connects to host and port, without TLS.
+        rule = f"{service} must go to http://host:port, without TLS, a user, a password and a path"
+        raise argparse.ArgumentTypeError(f"{rule}. What was given is not shown, since it may hold a password.")
+    near = difflib.get_close_matches(service, {"s3", *_SERVICES.values()}, n=1, cutoff=0.8)
+    if near and service not in near:
+        raise argparse.ArgumentTypeError(f"must name a service; got {service!r}. Did you mean {near[0]}?")
     return service, address
+
+
+def _file(text: str) -> Path:
+    if not text:  # it would be the current directory
+        raise argparse.ArgumentTypeError("must be a file; got ''. Leave the option out to do without.")
+    return Path(text)
+
+
+def _host(text: str) -> str:
+    if not text.strip():  # as of a variable that is not set; it would mean all addresses
+        rule = "must be an address of this machine, such as 127.0.0.1"
+        raise argparse.ArgumentTypeError(f"{rule}; got {text!r}. 0.0.0.0 listens on all of them.")
+    return text
 
 
 def _port(text: str) -> int:

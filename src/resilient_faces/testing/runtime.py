@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from resilient_faces._core import loops
 from resilient_faces._core.context import LAST
-from resilient_faces._core.runtime import RUNTIME
+from resilient_faces._core.runtime import RUNTIME, begin_anew
 from resilient_faces.breaker.registry import circuits
 from resilient_faces.degrade.services import services
 from resilient_faces.telemetry.logs import repeats
@@ -19,27 +19,34 @@ __all__ = ["fresh", "quick_retries"]
 
 @contextmanager
 def fresh() -> Iterator[None]:
-    """Forget circuits, degraded services, listeners and switches before the block and after it."""
-    _forget()
+    """Begin with circuits, limiters, last answers and services as they were made, without listeners and switches.
+
+    What is made inside the block is forgotten after it, and what was there before has its names back. A name that is
+    taken outside may be given again inside, with whatever options.
+    """
+    listeners, names, registered = RUNTIME.listeners, circuits.set_aside(), services.set_aside()
+    _begin_anew()
     try:
         yield
     finally:
-        _forget()
+        circuits.put_back(names)
+        services.put_back(registered)
+        _begin_anew()
+        RUNTIME.listeners = listeners
 
 
-def _forget() -> None:
-    circuits.forget()
+def _begin_anew() -> None:
     aws = sys.modules.get("resilient_faces.adapters._aws_requests")
     if aws is not None:  # tests without AWS need not load it
         aws.limiters.forget()
         aws.accounts.forget()
-    services.clear()
     repeats.clear()
     loops.forget_warnings()
     LAST.set(None)
     RUNTIME.listeners = ()
     RUNTIME.stop(False)
     RUNTIME.retrying = None
+    begin_anew()
 
 
 @contextmanager

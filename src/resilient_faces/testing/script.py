@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -34,6 +35,7 @@ class Scripted:
         self._lines = list(lines)
         if not self._lines:
             raise ValueError("script() needs at least one line; the last one is repeated")
+        self._lock = threading.Lock()
         self.calls: list[tuple[tuple[object, ...], dict[str, object]]] = []
         self.times: list[float] = []
 
@@ -43,9 +45,10 @@ class Scripted:
         return len(self.calls)
 
     def _next(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Line:
-        line = self._lines[min(len(self.calls), len(self._lines) - 1)]
-        self.calls.append((args, kwargs))
-        self.times.append(RUNTIME.monotonic())
+        with self._lock:
+            line = self._lines[min(len(self.calls), len(self._lines) - 1)]
+            self.calls.append((args, kwargs))
+            self.times.append(RUNTIME.monotonic())
         return line
 
     def function(self) -> Callable[..., object]:

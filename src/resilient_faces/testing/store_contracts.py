@@ -407,6 +407,28 @@ class IdempotencyStoreContract:
         RUNTIME.sleep(0.3 + 6.0 * self.precision)
         assert self.claim(store, "b") is not None
 
+    def test_a_record_is_kept_for_as_long_as_its_lease(self, store: IdempotencyStore) -> None:
+        """However shortly it was to be kept: it is neither claimed by another nor lost while its owner goes on."""
+        blink = 0.1 + 2.0 * self.precision
+        assert store.claim(KEYS[0], "a", "print", 4.0 * blink, blink) is None
+        RUNTIME.sleep(1.5 * blink)
+        assert store.claim(KEYS[0], "b", "print", 60.0, 60.0) is not None
+        assert store.extend(KEYS[0], "a", 60.0)
+        RUNTIME.sleep(4.0 * blink)
+        found = store.find(KEYS[0])
+        assert found is not None
+        assert found.kept >= found.lease > 50.0
+        assert store.claim(KEYS[0], "b", "print", 60.0, 60.0) is not None
+        assert store.finish(KEYS[0], "a", Status.completed, b"1", 3600.0)
+
+    def test_an_extension_shortens_nothing(self, store: IdempotencyStore) -> None:
+        """A record that is to be kept for longer than its new lease is."""
+        store.claim(KEYS[0], "a", "print", 60.0, 3600.0)
+        assert store.extend(KEYS[0], "a", 60.0)
+        found = store.find(KEYS[0])
+        assert found is not None
+        assert found.kept > 3000.0
+
     def test_what_is_given_up_is_free(self, store: IdempotencyStore) -> None:
         """At once, for anybody; what is finished cannot be given up."""
         self.claim(store, "a")

@@ -26,12 +26,12 @@ from resilient_faces.telemetry.ledger import Ledger
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the endpoint until standard input closes; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="local_rekognition", description="Rekognition-compatible endpoint on this machine."
+        prog="local_rekognition", description="Rekognition-compatible endpoint on this machine.", allow_abbrev=False
     )
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", type=_host, default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=0, help="0 takes a free port, which is printed")
     parser.add_argument("--region", default="us-west-2")
-    parser.add_argument("--ledger", type=Path, help="file that gets one JSON line a call")
+    parser.add_argument("--ledger", type=_file, help="file that gets one JSON line a call")
     parser.add_argument("--index-tps", type=_rate, default=50.0, help="IndexFaces calls a second before throttling")
     parser.add_argument("--nice", type=int, default=0, help="run at this lower priority")
     options = parser.parse_args(arguments)
@@ -63,6 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server.stop()
     ledger.close()
     return 0
+
+
+def _file(text: str) -> Path:
+    if not text:  # it would be the current directory
+        raise argparse.ArgumentTypeError("must be a file; got ''. Leave the option out to do without.")
+    return Path(text)
+
+
+def _host(text: str) -> str:
+    if not text.strip():  # as of a variable that is not set; it would mean all addresses
+        rule = "must be an address of this machine, such as 127.0.0.1"
+        raise argparse.ArgumentTypeError(f"{rule}; got {text!r}. 0.0.0.0 listens on all of them.")
+    return text
 
 
 def _port(text: str) -> int:

@@ -409,6 +409,7 @@ class Storage:
                 )
             with self._writing():
                 db.execute("UPDATE facts SET value = ? WHERE name = 'space'", (space,))
+                db.execute("DELETE FROM indexed")  # where the other engine saw no face this one may see some
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
