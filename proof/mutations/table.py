@@ -2715,7 +2715,7 @@ _ADAPTERS: Final = (
     ),
     Mutation(
         "resource-for-a-client",
-        "adapters/_aws_requests.py",
+        "adapters/_aws_clients.py",
         'return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")',
         "return True",
         (REQUESTS + "test_what_is_no_client_is_refused",),
@@ -2728,6 +2728,30 @@ _ADAPTERS: Final = (
         "isinstance(operation, str)",
         (REQUESTS + "test_a_mistyped_operation_is_not_free_of_charge",),
         "Nobody would pay it, and the cap would hold nothing.",
+    ),
+    Mutation(
+        "client-for-its-adapter",
+        "adapters/_aws_requests.py",
+        "        if service_of(sync):\n",
+        "        if False:\n",
+        (REQUESTS + "test_what_would_fail_later_is_refused_at_once",),
+        "The first call would miss an attribute of the adapter's own.",
+    ),
+    Mutation(
+        "policy-that-is-none",
+        "adapters/_aws_clients.py",
+        "        if not _is_policy(own):\n",
+        "        if False:\n",
+        (PROTECT + "test_what_is_no_client_or_no_policy_is_refused",),
+        "A function of an operation's name may forget to return.",
+    ),
+    Mutation(
+        "one-circuit-for-all-operations",
+        "adapters/_aws_requests.py",
+        "callable(made) and not isinstance(made, Decorator)",
+        "callable(made)",
+        (REQUESTS + "test_what_would_fail_later_is_refused_at_once",),
+        "A policy can be called, too: it takes the name for the function that it is to guard.",
     ),
 )
 
@@ -4115,8 +4139,8 @@ _COMMANDS: Final = (
     Mutation(
         "endpoint-of-the-environment-shown",
         "adapters/_aws_clients.py",
-        "            if type(error) is not ValueError:\n",
-        "            if True:\n",
+        "        if not unknown and type(error) is not ValueError:\n",
+        "        if not unknown:\n",
         (REDRIVE + "test_what_the_sdk_lacks_is_said",),
         "The SDK's text shows the address, which may hold a password.",
     ),

@@ -33,7 +33,7 @@ from resilient_faces.adapters.aws import (
 from resilient_faces.adapters.cloudwatch import CloudWatch
 from resilient_faces.adapters.dynamodb import DynamoDb
 from resilient_faces.adapters.dynamodb_store import DynamoDbStore
-from resilient_faces.adapters.rekognition import Rekognition
+from resilient_faces.adapters.rekognition import AsyncRekognition, Rekognition
 from resilient_faces.adapters.s3 import S3
 from resilient_faces.adapters.sns import Sns
 from resilient_faces.adapters.sqs import Sqs
@@ -588,6 +588,31 @@ def test_a_stand_in_is_a_client(service: str) -> None:
     """Who tests with an object that has one method, or none, is let."""
     ADAPTERS[service](SimpleNamespace(receive_message=print))
     ADAPTERS[service](object())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda one: Requests(one("sqs"), breaker=Breaker("mine")), r"Requests\.breaker must be a function"),
+        (lambda one: Requests(one("sqs"), limiter=RateLimiter(1.0, name="mine")), r"Requests\.limiter must be a"),
+        (lambda one: Sqs(one("sqs"), "https://q", ""), r"Sqs\.dead_letter_url must be the URL of .*; got ''"),
+        (lambda one: Sqs(one("sqs"), "https://q", 3), r"Sqs\.dead_letter_url must be the URL of .*; got 3"),
+        (lambda one: Rekognition(one("rekognition"), before_send=3), r"\.before_send must be callable; got 3"),
+        (
+            lambda one: AsyncRekognition(one("rekognition")),
+            r"\.sync must be an adapter; got 'a boto3 client'\. Put it into one: .*Rekognition\(client\)",
+        ),
+        (
+            lambda one: DynamoDbStore.connected(region="us-west-2", timeout=0),
+            r"\ADynamoDbStore\.connected\.timeout must be more than 0 seconds; got 0\.\Z",
+        ),
+        (lambda one: one("dynamobd"), r"connect\.service must be .*; got 'dynamobd'\. Did you mean dynamodb\?\Z"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_later_is_refused_at_once(make: Callable[[Any], object], said: str, local: Any) -> None:
+    """By the option that was given, and not by what it led to."""
+    with pytest.raises(OptionError, match=said):
+        make(local)
 
 
 def test_a_client_that_retries_inside_is_told_of(foreign: Any) -> None:

@@ -450,3 +450,20 @@ def test_a_body_that_cannot_be_read_again_is_not_sent_again(foreign: Any, script
     with pytest.raises(UnrepeatableBodyError, match="give bytes, or a file that can seek"):
         body.rewind()
     assert AWS(UnrepeatableBodyError()).kind is Kind.invalid
+
+
+def test_what_is_no_client_or_no_policy_is_refused(local: Any) -> None:
+    """Nothing is put on."""
+    import boto3
+
+    client = local("dynamodb")
+    table = boto3.resource("dynamodb", region_name="us-west-2").Table("t")
+    for wrong in (None, "dynamodb", table):
+        with pytest.raises(
+            DecorationError, match=r"protect takes a boto3 client; got .*\. Of a resource, it is meta\."
+        ):
+            protect(wrong, retry())
+    for policy in (3, lambda name: None):
+        with pytest.raises(DecorationError, match="protect takes a policy, or a function of an operation's name that "):
+            protect(client, policy)  # type: ignore[arg-type]
+    assert protect(client, retry()) is client

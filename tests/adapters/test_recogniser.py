@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from resilient_faces.adapters.recogniser import (
     decode,
     quality,
 )
-from resilient_faces.errors import MissingExtraError
+from resilient_faces.errors import MissingExtraError, OptionError
 
 ASTRONAUT = (178, 70, 272, 186)  # noted by hand
 
@@ -224,3 +225,10 @@ def test_damaged_scans_are_counted_to_the_end() -> None:
     assert _faces._scans(whole) == whole.count(b"\xff\xda")
     for end in range(2, len(whole)):
         assert _faces._scans(whole[:end]) <= whole.count(b"\xff\xda")
+
+
+@pytest.mark.parametrize("smallest", [0, "60", 1.5])
+def test_a_smallest_face_of_nothing_is_refused(smallest: Any) -> None:
+    """The search would end somewhere inside the cascade."""
+    with pytest.raises(OptionError, match=r"BasicEngine\.smallest must be 1 or more pixels; got"):
+        BasicEngine(smallest=smallest)

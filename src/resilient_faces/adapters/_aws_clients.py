@@ -146,18 +146,7 @@ def connect(
         session = _sharing_models(load("botocore.session").Session(profile=profile))
         credentials = _following(session, profile)
         of = boto3.Session(botocore_session=session)
-        try:
-            client = of.client(service, region_name=region, config=config_class(**settings))
-        except ValueError as error:
-            if type(error) is not ValueError:
-                raise
-            client = None
-        if client is None:  # of the SDK's checks only the one of the address has no class of its own
-            raise OptionError(
-                f"AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_{service.upper()} must be an address such as "
-                "http://127.0.0.1:8091 (in the SDK's configuration: endpoint_url). It is not shown, since it may hold "
-                "a password."
-            )
+        client = _made(of, service, region_name=region, config=config_class(**settings))
         if _is_this_machine(client.meta.endpoint_url):  # AWS_ENDPOINT_URL says so; a proxy could not find it
             client = of.client(service, region_name=region, config=config_class(**settings, proxies={}))
     else:
@@ -171,7 +160,8 @@ def connect(
         settings.update(proxies={}, use_fips_endpoint=False, use_dualstack_endpoint=False)
         if service == "s3":
             settings["s3"] = {"addressing_style": "path"}
-        client = boto3.Session(botocore_session=session).client(
+        client = _made(
+            boto3.Session(botocore_session=session),
             service,
             region_name=region,
             endpoint_url=endpoint.url,
@@ -183,6 +173,27 @@ def connect(
     if credentials is not None:
         client.meta.events.register(f"needs-retry.{_event_name(client)}", _Refresh(credentials))
     return client
+
+
+def _made(session: Any, service: str, **options: Any) -> Any:
+    """The client, or in our words what is wrong: the SDK's show addresses and lists of hundreds of names."""
+    try:
+        return session.client(service, **options)
+    except Exception as error:
+        unknown = type(error).__name__ == "UnknownServiceError"
+        # Of the SDK's checks only the one of an address has no class of its own; a given one was looked at before.
+        if not unknown and type(error) is not ValueError:
+            raise
+    if unknown:
+        import difflib
+
+        near = difflib.get_close_matches(service, session.get_available_services(), n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise OptionError(f"connect.service must be one that boto3 knows; got {service!r}.{meant}")
+    raise OptionError(
+        f"AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_{service.upper()} must be an address such as http://127.0.0.1:8091 (in "
+        "the SDK's configuration: endpoint_url). It is not shown, since it may hold a password."
+    )
 
 
 def is_region(text: object) -> bool:
@@ -528,6 +539,11 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
     Warns:
         ResilienceWarning: The client retries inside, so that attempts multiply; the message starts with RF101.
     """
+    if not is_client(client) or not hasattr(client, "meta"):
+        raise DecorationError(
+            f"protect takes a boto3 client; got {type(client).__name__!r}. Make one with connect(). "
+            "Of a resource, it is meta.client."
+        )
     if _MARK in vars(client):
         raise DecorationError("this client is protected already. Take the guards off with unprotect(client) first.")
     refuse_coroutines(client)
@@ -538,7 +554,12 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
     most = 1.0
     for method, operation in target.meta.method_to_api_mapping.items():
         row = operation_of(service, operation)
-        own = policy if _is_policy(policy) else policy(operation)
+        own = policy if _is_policy(policy) or not callable(policy) else policy(operation)
+        if not _is_policy(own):
+            raise DecorationError(
+                "protect takes a policy, or a function of an operation's name that returns one; got "
+                f"{type(own).__name__!r} for {operation}."
+            )
         whole = fitted(own, row)
         most = max(most, _attempts(whole))
         attempt = _attempt(getattr(client, method))
@@ -551,6 +572,21 @@ def protect(client: C, policy: Decorator[Any] | Callable[[str], Decorator[Any]])
     setattr(client, _MARK, (tuple(guarded), before, hooks, most))
     hooks.attach()
     return client
+
+
+def service_of(client: Any) -> str:
+    """The service of a boto3 client; empty for a stand-in that does not say."""
+    name = getattr(getattr(getattr(client, "meta", None), "service_model", None), "service_name", None)
+    return name if isinstance(name, str) else ""
+
+
+def is_client(client: Any) -> bool:
+    """Whether this may be a boto3 client, or stand in for one; not what has a client inside, or makes one."""
+    if client is None or isinstance(client, (str, bytes)):
+        return False
+    if hasattr(client, "meta"):  # a resource has another one, and its methods take other parameters
+        return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")
+    return not callable(getattr(client, "client", None))  # as of a session, or of boto3 itself
 
 
 def refuse_coroutines(client: Any) -> None:

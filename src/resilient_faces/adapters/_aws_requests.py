@@ -21,7 +21,9 @@ from resilient_faces.adapters._aws_clients import (
     bodies_of,
     fitted,
     is_aws,
+    is_client,
     refuse_coroutines,
+    service_of,
     warn_of_inner_retries,
     wrong_parameters,
 )
@@ -107,8 +109,8 @@ class Requests:
         checks = Checks("Requests")
         checks.that(retry is None or isinstance(retry, Retry), "retry", "a Retry(...) or None", retry)
         for option, made in (("breaker", breaker), ("limiter", limiter)):
-            if made is not None:
-                checks.function(option, made, "Give a function that makes one, such as the class.")
+            good = made is None or (callable(made) and not isinstance(made, Decorator))
+            checks.that(good, option, "a function that makes one, such as the class, or None", made)
         checks.that(is_client(client), "client", "a boto3 client", type(client).__name__, _cure("rekognition"))
         service = service_of(client)
         self._methods = {name: method for method, name in client.meta.method_to_api_mapping.items()} if service else {}
@@ -256,21 +258,6 @@ FINISH: Final[ContextVar[Callable[[Any], Any]]] = ContextVar("resilient_faces.fi
 """What makes the result of the call that is made now of its answer."""
 
 
-def service_of(client: Any) -> str:
-    """The service of a boto3 client; empty for a stand-in that does not say."""
-    name = getattr(getattr(getattr(client, "meta", None), "service_model", None), "service_name", None)
-    return name if isinstance(name, str) else ""
-
-
-def is_client(client: Any) -> bool:
-    """Whether this may be a boto3 client, or stand in for one; not what has a client inside, or makes one."""
-    if client is None or isinstance(client, (str, bytes)):
-        return False
-    if hasattr(client, "meta"):  # a resource has another one, and its methods take other parameters
-        return hasattr(client.meta, "service_model") or not hasattr(client.meta, "client")
-    return not callable(getattr(client, "client", None))  # as of a session, or of boto3 itself
-
-
 def check_client(checks: Checks, client: Any, service: str) -> bool:
     """A boto3 client of this service. What stands in for one in tests does not say of which it is."""
     given = service_of(client)
@@ -360,6 +347,10 @@ class AsyncFace(Generic[S]):
 
     def __init__(self, sync: S, *, threads: int = 32) -> None:
         checks = Checks(type(self).__name__)
+        if service_of(sync):
+            own = type(self).__name__.removeprefix("Async")
+            cure = f"Put it into one: {type(self).__name__}({own}(client))."
+            checks.that(False, "sync", "an adapter", "a boto3 client", cure)
         checks.whole("threads", threads, 1)
         checks.done()
         self.sync: Final = sync

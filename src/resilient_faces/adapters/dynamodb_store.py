@@ -110,6 +110,9 @@ class DynamoDbStore:
             MissingExtraError: boto3 is not installed (extra `aws`).
             OptionError: Options are wrong.
         """
+        checks = Checks("DynamoDbStore.connected")
+        checks.seconds("timeout", timeout)
+        checks.done()
         client = connect("dynamodb", region=region, endpoint=endpoint, connect_timeout=timeout, read_timeout=timeout)
         return cls(client, table=table, prefix=prefix, keep=keep)
 

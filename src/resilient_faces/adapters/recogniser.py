@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from resilient_faces._core.options import Checks
 from resilient_faces.adapters._faces import (
     Face,
     Image,
@@ -96,6 +97,9 @@ class BasicEngine:
     score: ClassVar[float] = 0.9
 
     def __init__(self, *, smallest: int = 60) -> None:
+        checks = Checks("BasicEngine")
+        checks.whole("smallest", smallest, 1, note=" pixels")
+        checks.done()
         self._smallest = smallest
         self._local = threading.local()  # one cascade a thread: the object keeps scratch state while it searches
         self._file = cascade_file()

@@ -286,6 +286,8 @@ class Rekognition:
         check_client(checks, client, "rekognition")
         _whole(checks, "most_faces", most_faces, MOST_INDEXED)
         checks.that(isinstance(recreate, bool), "recreate", "True or False", recreate)
+        if before_send is not None:
+            checks.function("before_send", before_send)
         checks.done()
         self._requests = Requests(client, **guarding)
         self._most_faces = most_faces

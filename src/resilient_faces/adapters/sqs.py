@@ -193,6 +193,8 @@ class Sqs:
         checks = Checks("Sqs")
         check_client(checks, client, "sqs")
         checks.that(isinstance(queue_url, str) and queue_url != "", "queue_url", "the URL of a queue", type(queue_url))
+        good = dead_letter_url is None or (isinstance(dead_letter_url, str) and dead_letter_url != "")
+        checks.that(good, "dead_letter_url", "the URL of a queue, or None", dead_letter_url)
         checks.that(dead_letter_url != queue_url, "dead_letter_url", "another queue", "the same")
         checks.seconds("tolerance", tolerance, above=False)
         checks.done()
