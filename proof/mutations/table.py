@@ -2405,6 +2405,14 @@ _ADAPTERS: Final = (
         "An earlier attempt may have been carried out, though the last was not.",
     ),
     Mutation(
+        "damaged-answer-called-late",
+        "adapters/_aws_errors.py",
+        "unasked = fault.rule.retried and not fault.rule.needs_idempotence",
+        "unasked = fault.rule.retried",
+        ("tests/adapters/test_aws.py::test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up",),
+        "A damaged answer is told as such: an outer retry asks whether it may repeat that anyway.",
+    ),
+    Mutation(
         "lost-connection-hides-a-late-answer",
         "adapters/_aws_errors.py",
         "all(one.kind is Kind.transient for one in (*doubtful, fault))",

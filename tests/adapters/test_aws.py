@@ -117,6 +117,7 @@ def test_cancelled_transactions_are_told_by_their_worst_reason(codes: list[str],
         (("ThrottlingException", None), Kind.transient, Executed.unknown),
         (("late", None), Kind.timeout, Executed.unknown),
         (("done", "ThrottlingException"), Kind.timeout, Executed.yes),
+        ((None, "damaged"), Kind.integrity, Executed.unknown),
         ((None, "ResourceNotFoundException"), Kind.not_found, Executed.unknown),
     ],
 )
@@ -128,7 +129,11 @@ def test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up(
     class Done(AwsError):
         fault = Fault(Kind.integrity, "done", Executed.yes)
 
+    class Damaged(AwsError):
+        fault = Fault(Kind.integrity, "damaged", Executed.unknown)
+
     others: dict[str | None, BaseException] = {
+        "damaged": Damaged(),
         None: botocore_exceptions.ConnectionClosedError(endpoint_url="u"),
         "late": botocore_exceptions.ReadTimeoutError(endpoint_url="u"),
         "done": Done(),
@@ -139,7 +144,9 @@ def test_an_error_speaks_for_all_attempts_of_the_retry_that_gave_up(
     def write() -> None:
         raise errors.pop(0)
 
-    with pytest.raises((botocore_exceptions.ClientError, botocore_exceptions.ConnectionClosedError)) as caught:
+    with pytest.raises(
+        (AwsError, botocore_exceptions.ClientError, botocore_exceptions.ConnectionClosedError)
+    ) as caught:
         write()
     fault = AWS(caught.value)
     assert (fault.kind, fault.executed) == (kind, executed)

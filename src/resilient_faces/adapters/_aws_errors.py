@@ -522,7 +522,8 @@ def classify_aws(error: BaseException) -> Fault | None:
     executed = _YES if any(one.executed is _YES for one in (*doubtful, fault)) else _MAYBE
     # Lost connections alone stay what they are to everybody, who repeats them.
     transient = fault.executed is not _NO and all(one.kind is Kind.transient for one in (*doubtful, fault))
-    kind = Kind.timeout if fault.rule.retried and not transient else fault.kind
+    unasked = fault.rule.retried and not fault.rule.needs_idempotence  # repeated without asking whether it may be
+    kind = Kind.timeout if unasked and not transient else fault.kind
     return Fault(kind, fault.code, executed, fault.retry_after)
 
 
