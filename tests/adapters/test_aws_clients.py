@@ -398,13 +398,10 @@ def test_a_page_instead_of_xml_is_damage_and_no_missing_operation(local: Any, sc
 
 
 REGIONS = ["us-west-2", "cn-north-1", "us-iso-east-1", "us-gov-west-1"]
-sessions = pytest.importorskip("botocore.session", reason="the extra `aws` is not installed")
-if "aws-eusc" in sessions.get_session().get_available_partitions():  # older releases do not know it
-    REGIONS.append("eusc-de-east-1")
+ENDPOINTS = [*[(region, both) for region in REGIONS for both in (False, True)], ("eusc-de-east-1", False)]
 
 
-@pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("dualstack", [False, True])
+@pytest.mark.parametrize(("region", "dualstack"), ENDPOINTS)
 def test_every_partition_is_aws(script: Any, clock: Any, region: str, dualstack: bool) -> None:
     """China and the sovereign clouds have domains of their own: their names are regions, and their 500s are retried."""
     import boto3
