@@ -1519,8 +1519,8 @@ _COMPOSING: Final = (
     ),
     Mutation(
         "coroutine-function-in-a-sync-guard",
-        "composing.py",
-        "if awaits := traits_of(policy).awaits:",
+        "_core/layers.py",
+        "if self.shape.awaits and not asynchronous:",
         "if False:",
         (COMPOSING + "test_a_coroutine_function_needs_an_async_call",),
         "A synchronous call cannot await: it must be told before something fails.",

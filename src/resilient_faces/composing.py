@@ -458,13 +458,6 @@ class Guard(Decorator[T_co]):
         Raises:
             DecorationError: A policy must await something of its own, and the call is synchronous.
         """
-        if not asynchronous:
-            for policy in self.policies:
-                if awaits := traits_of(policy).awaits:
-                    raise DecorationError(
-                        f"{type(policy).__name__}.{awaits} is a coroutine function, and {name_of(target)} is none: a "
-                        "synchronous call cannot await it. Give a plain function, or guard a coroutine function."
-                    )
         layer = self._outermost
         return target if layer is None else layer.around(target, asynchronous)
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from resilient_faces._core.direct import close
 from resilient_faces._core.effects import Policy, Target
-from resilient_faces._core.outcome import mark_target
+from resilient_faces._core.outcome import mark_target, name_of
 from resilient_faces._core.repeating import Segment, Shape
+from resilient_faces.errors import DecorationError
 from resilient_faces.faults import Classification
 
 if TYPE_CHECKING:
@@ -205,6 +206,8 @@ class _SegmentLayer(Segment):
         self.within = within
 
     def around(self, target: Target, asynchronous: bool) -> Target:
+        if self.shape.awaits and not asynchronous:
+            raise self._never_awaited(target)
         function = target
         if self.within is not None:
             function = self.within.around(target, asynchronous)
@@ -217,6 +220,13 @@ class _SegmentLayer(Segment):
         if keyed is None:
             return close(function, self, policy.gate(target), policy.timed, asynchronous)
         return _by_key(function, self, keyed, policy.timed, asynchronous)
+
+    def _never_awaited(self, target: Target) -> DecorationError:
+        policy = next(one for one in self.policies if traits_of(one).awaits)
+        return DecorationError(
+            f"{type(policy).__name__}.{traits_of(policy).awaits} is a coroutine function, and {name_of(target)} is "
+            "none: a synchronous call cannot await it. Give a plain function, or guard a coroutine function."
+        )
 
     def describe(self) -> str:
         names = ", ".join(type(policy).__name__ for policy in self.policies)
@@ -387,6 +397,7 @@ def _segment(traits: Sequence[Traits], start: int, stop: int) -> _SegmentStep:
         circuit=circuit,
         reads=reads,
         marks=marks,
+        awaits=any(one.awaits for one in mine),
     )
     if quiet and not looking:  # perhaps a retry, or a retry and a breaker, at the end: the direct path repeats for them
         counts = mine[-1].counts

@@ -143,6 +143,7 @@ class Shape:
 
     Attributes:
         answered: A policy outside the circuit may turn a rejection into an answer.
+        awaits: A policy has a coroutine function of its own to call, which a synchronous call cannot await.
         beyond: There are policies around the retry; their flows are given what it came to.
         carry_async: As `carry_sync`, in a task.
         carry_sync: How a call goes on that did not simply succeed: by flows, or repeated without.
@@ -157,6 +158,7 @@ class Shape:
 
     __slots__ = (
         "answered",
+        "awaits",
         "beyond",
         "carry_async",
         "carry_sync",
@@ -168,8 +170,11 @@ class Shape:
         "settles",
     )
 
-    def __init__(self, *, answered: bool, quiet: bool, circuit: int | None, reads: bool, marks: bool) -> None:
+    def __init__(
+        self, *, answered: bool, quiet: bool, circuit: int | None, reads: bool, marks: bool, awaits: bool
+    ) -> None:
         self.answered = answered
+        self.awaits = awaits
         self.quiet = quiet
         self.circuit = circuit
         self.reads = reads

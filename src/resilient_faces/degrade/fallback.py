@@ -84,12 +84,17 @@ class Fallback(Decorator[T], Generic[T]):
         for option in ("function", "on_result", "classify"):
             if getattr(self, option) is not None:
                 checks.function(option, getattr(self, option))
-        if checks.that(isinstance(self.by_error, Mapping), "by_error", "a mapping of answers", self.by_error):
-            for cls in self.by_error:
+        by_error, by_kind = self.by_error, self.by_kind
+        if by_error is not _NOTHING and checks.that(
+            isinstance(by_error, Mapping), "by_error", "a mapping of answers", by_error
+        ):
+            for cls in by_error:
                 good = isinstance(cls, type) and issubclass(cls, BaseException)
                 checks.that(good, "by_error", "keyed by exception classes", cls)
-        if checks.that(isinstance(self.by_kind, Mapping), "by_kind", "a mapping of answers", self.by_kind):
-            for kind in self.by_kind:
+        if by_kind is not _NOTHING and checks.that(
+            isinstance(by_kind, Mapping), "by_kind", "a mapping of answers", by_kind
+        ):
+            for kind in by_kind:
                 checks.that(isinstance(kind, Kind), "by_kind", "keyed by Kind", kind)
         checks.name("name", self.name)
         matches = checks.match("on", self.on)
@@ -102,6 +107,8 @@ class Fallback(Decorator[T], Generic[T]):
         """The option that is, or holds, a coroutine function, if one does."""
         if self.function is not None and is_async(self.function):
             return "function"
+        if self.by_error is _NOTHING and self.by_kind is _NOTHING:
+            return ""
         for option, answers in (("by_error", self.by_error), ("by_kind", self.by_kind)):
             if any(callable(one) and is_async(one) for one in answers.values()):
                 return option
