@@ -22,6 +22,7 @@ from resilient_faces import (
 )
 from resilient_faces._core.runtime import RUNTIME
 from resilient_faces.breaker import MemoryStore, State, consecutive
+from resilient_faces.idempotency import MemoryIdempotencyStore
 from resilient_faces.testing import ManualRuntime, fresh, script
 
 STEPS = ["first", "second"]
@@ -138,6 +139,14 @@ def test_records_in_memory_are_forgotten() -> None:
     for _ in STEPS:
         with a_test(), pytest.raises(ConnectionResetError):
             breaker.call(script(ConnectionResetError()).function())
+
+
+def test_operations_of_before_are_forgotten() -> None:
+    """What the last test claimed is free."""
+    store = MemoryIdempotencyStore()
+    for owner in STEPS:
+        with a_test():
+            assert store.claim("order-1", owner, "fingerprint", 3600.0, 7200.0) is None
 
 
 def test_services_are_healthy_and_follow() -> None:
